@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python >= 3.11 and nothing else; each makes its own virtual environment.
+
+PYTHON ?= python3
+# Nothing outside this folder and the user's state folder: no pip cache either.
+PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
+SOURCES = asyncjobs tests examples benchmarks templates/project
+
+.PHONY: demo test check format bench clean
+
+demo: .venv/local
+	.venv/bin/asyncjobs demo
+
+test: .venv/dev check
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+check: .venv/dev
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/mypy
+
+format: .venv/dev
+	.venv/bin/ruff check --fix $(SOURCES)
+	.venv/bin/ruff format $(SOURCES)
+
+bench: .venv/dev
+	.venv/bin/python benchmarks/startup.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("asyncjobs needs Python 3.11 or later, and this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/local: .venv/bin/python pyproject.toml
+	$(PIP) --editable '.[local]'
+	touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml
+	$(PIP) --editable '.[local,dev]'
+	touch $@ .venv/local
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,313 @@
+"""AWS clients, made lazily from one session, and the one place where botocore's errors become ours."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+    SSOError,
+    TokenRetrievalError,
+)
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+
+from asyncjobs.errors import AsyncJobsError, ConfigError, CredentialsError, ProvisionError
+from asyncjobs.progress import Event, Progress
+
+if TYPE_CHECKING:
+    from mypy_boto3_apigateway import APIGatewayClient
+    from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
+
+T = TypeVar("T")
+
+CREDENTIALS_HINT = (
+    "Run the stack on this machine with `asyncjobs up --local`, or configure AWS: `aws configure`, `aws sso login`, "
+    "the AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY variables, or `--profile NAME`."
+)
+
+_NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    SSOError,
+    TokenRetrievalError,
+    ProfileNotFound,
+)
+_BAD_CREDENTIALS = {
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "AuthFailure",
+}
+_DENIED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "NotAuthorized",
+}
+
+
+class Clients:
+    """The AWS clients of one account and region.
+
+    Clients are made on first use under a lock: `Session.client` is not thread-safe, the clients themselves are.
+
+    Args:
+        session: Where credentials and the region come from.
+        endpoint_url: Overrides every service's endpoint (the local engine); None leaves boto3's own rules,
+            `AWS_ENDPOINT_URL` among them.
+    """
+
+    def __init__(self, session: boto3.session.Session, *, endpoint_url: str | None = None) -> None:
+        self._session = session
+        self._endpoint_url = endpoint_url
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def region(self) -> str:
+        return self._session.region_name
+
+    def _client(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._session.client(  # type: ignore[call-overload]
+                    service,
+                    endpoint_url=self._endpoint_url,
+                    config=BotoConfig(
+                        retries={"mode": "standard", "total_max_attempts": 5},
+                        connect_timeout=10,
+                        read_timeout=60,
+                        max_pool_connections=32,
+                    ),
+                )
+            return self._clients[service]
+
+    @property
+    def apigateway(self) -> APIGatewayClient:
+        return self._client("apigateway")  # type: ignore[no-any-return]
+
+    @property
+    def autoscaling(self) -> ApplicationAutoScalingClient:
+        return self._client("application-autoscaling")  # type: ignore[no-any-return]
+
+    @property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self._client("cloudwatch")  # type: ignore[no-any-return]
+
+    @property
+    def dynamodb(self) -> DynamoDBClient:
+        return self._client("dynamodb")  # type: ignore[no-any-return]
+
+    @property
+    def ec2(self) -> EC2Client:
+        return self._client("ec2")  # type: ignore[no-any-return]
+
+    @property
+    def ecs(self) -> ECSClient:
+        return self._client("ecs")  # type: ignore[no-any-return]
+
+    @property
+    def iam(self) -> IAMClient:
+        return self._client("iam")  # type: ignore[no-any-return]
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        return self._client("logs")  # type: ignore[no-any-return]
+
+    @property
+    def s3(self) -> S3Client:
+        return self._client("s3")  # type: ignore[no-any-return]
+
+    @property
+    def sqs(self) -> SQSClient:
+        return self._client("sqs")  # type: ignore[no-any-return]
+
+    @property
+    def sts(self) -> STSClient:
+        return self._client("sts")  # type: ignore[no-any-return]
+
+
+def connect(*, region: str | None, profile: str | None) -> Clients:
+    """Clients for the caller's own AWS account.
+
+    Raises:
+        CredentialsError: No credentials or no such profile.
+        ConfigError: No region.
+    """
+    with translated():
+        session = boto3.session.Session(region_name=region, profile_name=profile)
+        if session.get_credentials() is None:
+            raise NoCredentialsError
+        if session.region_name is None:
+            raise NoRegionError
+        return Clients(session)
+
+
+# The engine's access key id is random and secret; of signatures it verifies none but those in URLs.
+LOCAL_SECRET_KEY = "local"
+
+
+def connect_local(endpoint_url: str, region: str, access_key: str) -> Clients:
+    """Clients for the local engine, with its own key whatever the environment holds.
+
+    Args:
+        access_key: The engine's access key id.
+    """
+    session = boto3.session.Session(
+        aws_access_key_id=access_key,
+        aws_secret_access_key=LOCAL_SECRET_KEY,
+        region_name=region,
+    )
+    return Clients(session, endpoint_url=endpoint_url)
+
+
+def error_code(error: BaseException) -> str:
+    """The AWS error code of a ClientError, else ""."""
+    return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+
+
+def error_message(error: BaseException) -> str:
+    return error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
+
+
+def translate(error: Exception, doing: str = "") -> AsyncJobsError:
+    """Turn a botocore error into ours. `doing` names what was being done ("table asyncjobs-demo")."""
+    prefix = f"{doing}: " if doing else ""
+    if isinstance(error, _NO_CREDENTIALS):
+        return CredentialsError(f"{prefix}there are no usable AWS credentials.", why=str(error), hint=CREDENTIALS_HINT)
+    if isinstance(error, NoRegionError):
+        return ConfigError(
+            "No AWS region is set.", hint="Give `--region`, set AWS_REGION, or put `region` under [stack]."
+        )
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError):
+        return ProvisionError(
+            f"{prefix}AWS cannot be reached.", why=str(error), hint="Check the network and AWS_ENDPOINT_URL."
+        )
+    if isinstance(error, ClientError):
+        return _translate_client_error(error, prefix)
+    return ProvisionError(f"{prefix}{error}")
+
+
+def _translate_client_error(error: ClientError, prefix: str) -> AsyncJobsError:
+    code, message, call = error_code(error), error_message(error), error.operation_name
+    if code in _BAD_CREDENTIALS:
+        return CredentialsError(f"{prefix}AWS refused the credentials ({code}).", why=message, hint=CREDENTIALS_HINT)
+    if code in _DENIED:
+        return CredentialsError(
+            f"{prefix}permission is missing for {call} ({code}).",
+            why=message,
+            hint="Ask for that permission, or use a profile that has it with `--profile NAME`.",
+        )
+    return ProvisionError(f"{prefix}{call} failed with {code}.", why=message)
+
+
+@contextmanager
+def translated(doing: str = "") -> Iterator[None]:
+    """Within it, botocore's errors come out as ours."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, doing) from error
+
+
+class Waiter:
+    """Retries calls that AWS refuses for a while, and says what is being waited for.
+
+    Args:
+        progress: Where "waiting" events go.
+        sleep: Injected in tests.
+    """
+
+    def __init__(self, progress: Progress, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._progress = progress
+        self._sleep = sleep
+
+    def retry(
+        self,
+        call: Callable[[], T],
+        *,
+        step: str,
+        on: Callable[[Exception], bool],
+        reason: str,
+        timeout: float,
+        first_wait: float = 1.0,
+    ) -> T:
+        """Call until it stops raising what `on` accepts; `timeout` in seconds, then the last error is raised."""
+
+        def say(_state: RetryCallState) -> None:
+            self._progress.emit(Event(step, "waiting", reason))
+
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Exception) and on(error)),
+            stop=stop_after_delay(timeout),
+            wait=wait_exponential(multiplier=first_wait, max=10) + wait_random(0, first_wait / 2),
+            sleep=self._sleep,
+            before_sleep=say,
+            reraise=True,
+        )
+        return retrying(call)
+
+    def until(
+        self, ready: Callable[[], bool], *, step: str, reason: str, timeout: float, first_wait: float = 1.0
+    ) -> None:
+        """Poll until `ready()`.
+
+        Raises:
+            TimeoutError: Not ready within `timeout` seconds.
+        """
+
+        def check() -> None:
+            if not ready():
+                raise _NotReadyError(f"{reason}: not within {timeout:.0f} s")
+
+        self.retry(
+            check,
+            step=step,
+            on=lambda error: isinstance(error, _NotReadyError),
+            reason=reason,
+            timeout=timeout,
+            first_wait=first_wait,
+        )
+
+
+class _NotReadyError(TimeoutError):
+    pass
+
+
+def has_code(*codes: str, message: str = "") -> Callable[[Exception], bool]:
+    """A test for `Waiter.retry`: one of these error codes, and the message containing `message`."""
+
+    def matches(error: Exception) -> bool:
+        return error_code(error) in codes and message.lower() in error_message(error).lower()
+
+    return matches

@@ -1,0 +1,154 @@
+"""Where a stack lives: its clients, its account and region, and how its image gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from asyncjobs.aws import Clients, Waiter, connect, connect_local, translated
+from asyncjobs.commands.session import Session
+from asyncjobs.config import Config
+from asyncjobs.errors import ConfigError, NotFoundError
+from asyncjobs.names import Names
+from asyncjobs.progress import NullProgress, Progress
+from asyncjobs.provision.api_access import ApiAccess
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.image import GivenImage
+from asyncjobs.provision.resource import Resource
+from asyncjobs.provision.rest_api import RestApi
+from asyncjobs.state import StackMemory
+
+LOCAL_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one stack lives.
+
+    Args:
+        api_url: From a REST API's id and stage to where the stage answers.
+        image: The image resource for a project directory; None stands for "no project at hand" (`down`).
+    """
+
+    name: Literal["aws", "local"]
+    clients: Clients
+    names: Names
+    api_url: Callable[[str, str], str]
+    image: Callable[[Path | None, Config, Progress], Resource]
+
+    def context(self, config: Config, progress: Progress, *, wait: bool = True) -> Context:
+        return Context(self.clients, self.names, Waiter(progress), config, self.api_url, wait)
+
+
+def aws_target(session: Session, *, image: str | None = None) -> Target:
+    """The caller's AWS account.
+
+    Raises:
+        CredentialsError: No usable credentials.
+        ConfigError: No region.
+    """
+    clients = connect(region=session.region, profile=session.profile)
+    with translated():
+        account = clients.sts.get_caller_identity()["Account"]
+    names = Names(session.stack, account, clients.region)
+    override = session.env.get("ASYNCJOBS_API_URL")
+
+    def api_url(api: str, stage: str) -> str:
+        suffix = "amazonaws.com.cn" if names.partition == "aws-cn" else "amazonaws.com"
+        return override or f"https://{api}.execute-api.{names.region}.{suffix}/{stage}"
+
+    def make_image(project: Path | None, config: Config, _progress: Progress) -> Resource:
+        if project is not None and image is None:
+            raise ConfigError(
+                "There is no image for the workers.",
+                why="This version does not build images for AWS.",
+                hint="Build and push one from the project's Dockerfile, then `asyncjobs up --image URI`; "
+                "or try the stack on this machine: `asyncjobs up --local`.",
+            )
+        architecture = config.worker.architecture
+        return GivenImage(image or "", "x86_64" if architecture == "auto" else architecture)
+
+    return Target("aws", clients, names, api_url, make_image)
+
+
+def local_target(session: Session, progress: Progress, *, start: bool) -> Target:
+    """The local engine of this machine.
+
+    Args:
+        start: Start the engine if it does not run.
+
+    Raises:
+        NotFoundError: It does not run, and was not to be started.
+    """
+    from asyncjobs.local.control import LocalEngine
+
+    engine = LocalEngine(session.state.local)
+    info = engine.start(progress) if start else engine.running()
+    if info is None:
+        raise NotFoundError(
+            f"The local engine is not running, so the stack {session.stack} is not either.",
+            hint="Start it again, with the data it had: `asyncjobs up --local`.",
+        )
+    region = session.region or (session.memory.region if session.memory else LOCAL_REGION)
+    clients = connect_local(info.endpoint_url, region, info.access_key)
+    with translated():
+        account = clients.sts.get_caller_identity()["Account"]
+
+    def api_url(api: str, stage: str) -> str:
+        return f"{engine.api_url(api)}/{stage}"
+
+    def make_image(project: Path | None, _config: Config, progress: Progress) -> Resource:
+        # Only here: it needs the `local` extra, and the engine has said by now if that is missing.
+        from asyncjobs.commands.local_image import LocalImage
+        from asyncjobs.local.image import ProcessImages
+
+        return LocalImage(ProcessImages(engine.state_dir), session.stack, project, progress)
+
+    return Target("local", clients, Names(session.stack, account, region), api_url, make_image)
+
+
+def existing_target(session: Session) -> Target:
+    """Where the stack was last brought up, else AWS.
+
+    Raises:
+        CredentialsError: There is no local stack of that name and there are no AWS credentials.
+    """
+    if session.is_local:
+        return local_target(session, NullProgress(), start=False)
+    return aws_target(session)
+
+
+def look_up(session: Session) -> StackMemory:
+    """Find a stack's API and key by name and tag, and remember them.
+
+    Raises:
+        NotFoundError: There is no such stack.
+    """
+    target = existing_target(session)
+    context = target.context(Config(), NullProgress())
+    with translated():
+        api = RestApi(context).read()
+        if api is None:
+            raise NotFoundError(
+                f"There is no stack {session.stack} in account {target.names.account}, region {target.names.region}.",
+                hint="Bring it up with `asyncjobs up`, or name another with `--stack` or `--region`.",
+            )
+        access = ApiAccess(context).read()
+    key = access.outputs.get("key", "") if access else ""
+    memory = StackMemory(target.name, target.names.region, api.outputs["url"], key)
+    session.state.remember(session.stack, memory)
+    return memory
+
+
+def stop_unused_engine(session: Session, target: Target, progress: Progress) -> None:
+    """The local engine goes away with its last stack, and its data with it."""
+    if target.name != "local":
+        return
+    from asyncjobs.local.control import LocalEngine
+
+    engine = LocalEngine(session.state.local)
+    if not engine.stacks_left():
+        engine.stop(progress)
+        engine.forget()

@@ -1,0 +1,1 @@
+"""What a person sees: data on stdout, everything else on stderr, live display only on a terminal."""

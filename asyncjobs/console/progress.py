@@ -1,0 +1,81 @@
+"""Shows progress events: a live list of steps on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from asyncjobs.console.output import Output
+from asyncjobs.progress import Event, NullProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_MARKS = {"done": "✓", "kept": "·", "failed": "✗"}
+
+
+@contextmanager
+def showing(output: Output) -> Iterator[Progress]:
+    """A sink that shows what it gets while the context lasts."""
+    if output.quiet:
+        yield NullProgress()
+    elif output.live:
+        with _live(output) as sink:
+            yield sink
+    else:
+        yield PlainProgress(output)
+
+
+class PlainProgress:
+    """A line for each event; a repeated wait is said once."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._lock = threading.Lock()
+        self._last: dict[str, Event] = {}
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if self._last.get(event.step) == event or event.kind == "kept":
+                return
+            self._last[event.step] = event
+            self._output.say(f"{event.step}: {event.text}")
+
+
+@contextmanager
+def _live(output: Output) -> Iterator[Progress]:
+    # Imported here: rich costs more time than a whole `status` command.
+    from rich.console import Console
+    from rich.live import Live
+
+    sink = _LiveProgress()
+    console = Console(file=output.stderr, no_color=not output.colour)
+    with Live(sink, console=console, refresh_per_second=10, transient=False):
+        yield sink
+
+
+class _LiveProgress:
+    def __init__(self) -> None:
+        from rich.spinner import Spinner
+
+        self._lock = threading.Lock()
+        self._events: dict[str, Event] = {}
+        self._spinner = Spinner("dots")
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if event.kind != "kept":
+                self._events[event.step] = event
+
+    def __rich__(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 1))
+        with self._lock:
+            events = list(self._events.values())
+        for event in events:
+            style = {"failed": "red", "done": "green", "waiting": "yellow"}.get(event.kind, "")
+            table.add_row(_MARKS.get(event.kind) or self._spinner, event.step, event.text, style=style)
+        return table

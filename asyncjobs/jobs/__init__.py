@@ -1,0 +1,1 @@
+"""Jobs: their ids, states, JSON form and table record."""

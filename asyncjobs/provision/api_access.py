@@ -1,0 +1,167 @@
+"""Who may call the API: a key, and the usage plan that limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from asyncjobs.aws import has_code
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours
+
+if TYPE_CHECKING:
+    from mypy_boto3_apigateway.type_defs import PatchOperationTypeDef
+
+
+class ApiAccess:
+    """The API key and its usage plan. Made only where `api.auth` is "api-key"."""
+
+    step = "api-key"
+    needs = ("api",)
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._apigateway = context.clients.apigateway
+        self._settings = context.config.api
+        self.title = f"API key and usage plan {context.names.api_key}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {
+            "rate": float(self._settings.rate),
+            "burst": self._settings.burst,
+            "monthly quota": self._settings.quota,
+            "stages": [f"{inputs.get('api', 'id')}:{inputs.get('api', 'stage')}"],
+            "key": True,
+        }
+
+    def read(self) -> State | None:
+        key, plan = self._find_key(), self._find_plan()
+        if key is None and plan is None:
+            return None
+        outputs = {"key id": key["id"], "key": key.get("value", "")} if key else {}
+        properties: dict[str, Any] = {"key": False}
+        if plan:
+            outputs["plan id"] = plan["id"]
+            members = self._apigateway.get_usage_plan_keys(usagePlanId=plan["id"]).get("items", [])
+            properties = {
+                "rate": plan.get("throttle", {}).get("rateLimit"),
+                "burst": plan.get("throttle", {}).get("burstLimit"),
+                "monthly quota": plan.get("quota", {}).get("limit"),
+                "stages": [f"{stage['apiId']}:{stage['stage']}" for stage in plan.get("apiStages", [])],
+                "key": bool(key) and any(member["id"] == outputs["key id"] for member in members),
+            }
+        return State(outputs, properties)
+
+    def create(self, inputs: Inputs) -> State:
+        return self.update(State(), frozenset(self.desired(inputs)), inputs)
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        outputs = dict(state.outputs)
+        if "key id" not in outputs:
+            key = self._apigateway.create_api_key(
+                name=self._context.names.api_key,
+                description=f"asyncjobs stack {self._context.names.stack}",
+                enabled=True,
+                tags=self._context.tags,
+            )
+            outputs |= {"key id": key["id"], "key": key["value"]}
+        if "plan id" not in outputs:
+            outputs["plan id"] = self._create_plan(inputs)
+        elif changed & {"rate", "burst", "monthly quota", "stages"}:
+            self._update_plan(outputs["plan id"], state, inputs)
+        if "key" in changed:
+            self._join(outputs["plan id"], outputs["key id"])
+        return State(outputs)
+
+    def delete(self, state: State) -> None:
+        """Every key and plan of our name and tag: a race may have left more than one."""
+        left: State | None = state
+        while left is not None:
+            self._delete(left)
+            left = self.read()
+
+    def _delete(self, state: State) -> None:
+        # AWS refuses to delete a plan that still has stages.
+        for stage in state.properties.get("stages", []):
+            self._patch(state.outputs["plan id"], [{"op": "remove", "path": "/apiStages", "value": stage}])
+        if "plan id" in state.outputs:
+            self._gone(lambda: self._apigateway.delete_usage_plan(usagePlanId=state.outputs["plan id"]))
+        if "key id" in state.outputs:
+            self._gone(lambda: self._apigateway.delete_api_key(apiKey=state.outputs["key id"]))
+
+    def _create_plan(self, inputs: Inputs) -> str:
+        plan: str = self._retry(
+            lambda: self._apigateway.create_usage_plan(
+                name=self._context.names.usage_plan,
+                description=f"asyncjobs stack {self._context.names.stack}",
+                apiStages=[{"apiId": inputs.get("api", "id"), "stage": inputs.get("api", "stage")}],
+                throttle={"rateLimit": self._settings.rate, "burstLimit": self._settings.burst},
+                quota={"limit": self._settings.quota, "period": "MONTH"},
+                tags=self._context.tags,
+            )["id"]
+        )
+        return plan
+
+    def _update_plan(self, plan: str, state: State, inputs: Inputs) -> None:
+        values = {
+            "/throttle/rateLimit": f"{self._settings.rate:g}",
+            "/throttle/burstLimit": str(self._settings.burst),
+            "/quota/limit": str(self._settings.quota),
+            "/quota/period": "MONTH",
+        }
+        operations: list[PatchOperationTypeDef] = [
+            {"op": "replace", "path": path, "value": value} for path, value in values.items()
+        ]
+        wanted, found = self.desired(inputs)["stages"], state.properties["stages"]
+        operations += [{"op": "remove", "path": "/apiStages", "value": s} for s in found if s not in wanted]
+        operations += [{"op": "add", "path": "/apiStages", "value": s} for s in wanted if s not in found]
+        self._patch(plan, operations)
+
+    def _join(self, plan: str, key: str) -> None:
+        try:
+            self._apigateway.create_usage_plan_key(usagePlanId=plan, keyId=key, keyType="API_KEY")
+        except self._apigateway.exceptions.ConflictException:
+            return  # it is in the plan already
+
+    def _patch(self, plan: str, operations: list[PatchOperationTypeDef]) -> None:
+        self._retry(
+            lambda: self._gone(lambda: self._apigateway.update_usage_plan(usagePlanId=plan, patchOperations=operations))
+        )
+
+    def _gone(self, call: Any) -> None:
+        try:
+            call()
+        except self._apigateway.exceptions.NotFoundException:
+            return
+
+    def _find_key(self) -> Any:
+        name = self._context.names.api_key
+        pages = self._apigateway.get_paginator("get_api_keys").paginate(nameQuery=name, includeValues=True)
+        return self._ours([key for page in pages for key in page["items"] if key.get("name") == name])
+
+    def _find_plan(self) -> Any:
+        name = self._context.names.usage_plan
+        pages = self._apigateway.get_paginator("get_usage_plans").paginate()
+        return self._ours([plan for page in pages for plan in page["items"] if plan.get("name") == name])
+
+    def _ours(self, namesakes: list[Any]) -> Any:
+        """Names are not unique: of all that bear ours, the one with our tag."""
+        for one in sorted(namesakes, key=lambda item: item["id"]):
+            try:
+                require_ours(one.get("tags", {}), self._context.names.stack, self.title)
+            except NotOursError:
+                continue
+            return one
+        if namesakes:
+            require_ours(namesakes[0].get("tags", {}), self._context.names.stack, self.title)
+        return None
+
+    def _retry(self, call: Any) -> Any:
+        return self._context.waiter.retry(
+            call,
+            step=self.step,
+            on=has_code("TooManyRequestsException"),
+            reason="API Gateway takes one usage-plan change every 20 seconds",
+            timeout=180,
+        )

@@ -1,0 +1,197 @@
+"""The S3 bucket for payloads and results too big for the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from asyncjobs.aws import error_code
+from asyncjobs.errors import ProvisionError
+from asyncjobs.provision.context import Context, policy
+from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours, tag_dict, tag_list
+
+_ALL_BLOCKED: Any = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+
+
+class Bucket:
+    step = "bucket"
+    needs: tuple[str, ...] = ()
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._s3 = context.clients.s3
+        self._name = context.names.bucket
+        # Guards every call against a bucket that someone else made under our name.
+        self._owner = context.names.account
+        self.title = f"S3 bucket {self._name}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {
+            "public access block": _ALL_BLOCKED,
+            "encryption": "AES256",
+            "lifecycle": self._lifecycle(),
+            "policy": self._tls_only(),
+        }
+
+    def read(self) -> State | None:
+        try:
+            self._s3.head_bucket(Bucket=self._name)
+        except ClientError as error:
+            if error_code(error) in ("404", "NoSuchBucket"):
+                return None
+            if error_code(error) in ("403", "301"):
+                raise NotOursError(
+                    f"{self.title} exists and belongs to another AWS account, or this one may not read it.",
+                    why="Bucket names are shared by all AWS accounts.",
+                    hint="Choose another stack name with `--stack NAME`.",
+                ) from error
+            raise
+        require_ours(tag_dict(self._tags()), self._context.names.stack, self.title)
+        return State({"name": self._name}, self._properties())
+
+    def create(self, inputs: Inputs) -> State:
+        # Tags come with the creation: a crash between two calls would leave a bucket that nobody owns.
+        settings: Any = {"Tags": tag_list(self._context.tags)}
+        if self._context.names.region != "us-east-1":
+            settings["LocationConstraint"] = self._context.names.region
+        try:
+            self._s3.create_bucket(
+                Bucket=self._name,
+                ObjectOwnership="BucketOwnerEnforced",
+                CreateBucketConfiguration=settings,
+            )
+        except self._s3.exceptions.BucketAlreadyOwnedByYou:
+            pass  # another `up` was first; `read` below looks at its tag
+        except self._s3.exceptions.BucketAlreadyExists as error:
+            raise ProvisionError(
+                f"The bucket name {self._name} is taken by another AWS account.",
+                why="Bucket names are shared by all AWS accounts.",
+                hint="Choose another stack name with `--stack NAME`.",
+            ) from error
+        else:
+            self._tag_if_ignored()
+        state = self.read()
+        if state is None:
+            raise ProvisionError(
+                f"{self.title} was deleted while it was being created.", hint="Run `asyncjobs up` again."
+            )
+        return self.update(state, frozenset(self.desired(inputs)), inputs)
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        if "public access block" in changed:
+            self._s3.put_public_access_block(
+                Bucket=self._name,
+                PublicAccessBlockConfiguration=_ALL_BLOCKED,
+                ExpectedBucketOwner=self._owner,
+            )
+        if "encryption" in changed:
+            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+            self._s3.put_bucket_encryption(
+                Bucket=self._name,
+                ServerSideEncryptionConfiguration={"Rules": [rule]},
+                ExpectedBucketOwner=self._owner,
+            )
+        if "lifecycle" in changed:
+            self._s3.put_bucket_lifecycle_configuration(
+                Bucket=self._name,
+                LifecycleConfiguration={"Rules": self._lifecycle()},
+                ExpectedBucketOwner=self._owner,
+            )
+        if "policy" in changed:
+            self._s3.put_bucket_policy(
+                Bucket=self._name, Policy=json.dumps(self._tls_only()), ExpectedBucketOwner=self._owner
+            )
+        return state
+
+    def delete(self, state: State) -> None:
+        try:
+            self._empty()
+            self._s3.delete_bucket(Bucket=self._name, ExpectedBucketOwner=self._owner)
+        except ClientError as error:
+            if error_code(error) != "NoSuchBucket":
+                raise
+
+    def _tags(self) -> Any:
+        return self._found(lambda: self._s3.get_bucket_tagging(Bucket=self._name)["TagSet"])
+
+    def _tag_if_ignored(self) -> None:
+        """S3 takes tags with the creation since 2025; an S3-compatible endpoint that does not, drops them silently."""
+        if not self._tags():
+            tagging: Any = {"TagSet": tag_list(self._context.tags)}
+            self._s3.put_bucket_tagging(Bucket=self._name, Tagging=tagging, ExpectedBucketOwner=self._owner)
+
+    def _empty(self) -> None:
+        """S3 deletes only empty buckets: no objects, no versions, no unfinished uploads."""
+        for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=self._name):
+            entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            keys: Any = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+            if keys:
+                answer = self._s3.delete_objects(
+                    Bucket=self._name,
+                    Delete={"Objects": keys, "Quiet": True},
+                    ExpectedBucketOwner=self._owner,
+                )
+                if refused := answer.get("Errors"):
+                    raise ProvisionError(f"{self.title} could not be emptied.", why=str(refused[0].get("Message")))
+        for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._name):
+            for upload in uploads.get("Uploads", []):
+                self._s3.abort_multipart_upload(
+                    Bucket=self._name, Key=upload["Key"], UploadId=upload["UploadId"], ExpectedBucketOwner=self._owner
+                )
+
+    def _properties(self) -> dict[str, Any]:
+        blocks = self._found(
+            lambda: self._s3.get_public_access_block(Bucket=self._name)["PublicAccessBlockConfiguration"]
+        )
+        rules = self._found(lambda: self._s3.get_bucket_lifecycle_configuration(Bucket=self._name)["Rules"])
+        encryption = self._found(
+            lambda: self._s3.get_bucket_encryption(Bucket=self._name)["ServerSideEncryptionConfiguration"]["Rules"]
+        )
+        document = self._found(lambda: self._s3.get_bucket_policy(Bucket=self._name)["Policy"])
+        return {
+            "public access block": blocks,
+            "encryption": encryption[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] if encryption else "",
+            "lifecycle": rules,
+            "policy": json.loads(document) if document else {},
+        }
+
+    @staticmethod
+    def _found(call: Any) -> Any:
+        """The answer, or None where S3 says that this part is not configured (`NoSuch…`, `…NotFoundError`)."""
+        try:
+            return call()
+        except ClientError as error:
+            if error_code(error).startswith("NoSuch") or error_code(error).endswith("NotFoundError"):
+                return None
+            raise
+
+    def _lifecycle(self) -> Any:
+        """One day more than the record, so that a pointer never outlives what it points at."""
+        return [
+            {
+                "ID": "expire",
+                "Status": "Enabled",
+                "Filter": {"Prefix": ""},
+                "Expiration": {"Days": self._context.config.retention.result_days + 1},
+                "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+            }
+        ]
+
+    def _tls_only(self) -> dict[str, Any]:
+        arn = self._context.names.bucket_arn
+        return policy(
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [arn, f"{arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        )

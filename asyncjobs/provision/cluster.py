@@ -1,0 +1,102 @@
+"""The ECS cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asyncjobs.aws import has_code
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
+
+
+class Cluster:
+    step = "cluster"
+    needs: tuple[str, ...] = ()
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ecs = context.clients.ecs
+        self._name = context.names.cluster
+        self.title = f"ECS cluster {self._name}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {"capacity providers": sorted(_PROVIDERS)}
+
+    def read(self) -> State | None:
+        clusters = self._ecs.describe_clusters(clusters=[self._name], include=["TAGS"])["clusters"]
+        found = next((cluster for cluster in clusters if cluster["status"] != "INACTIVE"), None)
+        if found is None:
+            return None
+        require_ours(tag_dict(found.get("tags"), key="key", value="value"), self._context.names.stack, self.title)
+        return State(
+            {"name": self._name, "arn": found["clusterArn"]},
+            {"capacity providers": sorted(found.get("capacityProviders", []))},
+        )
+
+    def create(self, inputs: Inputs) -> State:
+        def call() -> str:
+            return self._ecs.create_cluster(
+                clusterName=self._name,
+                capacityProviders=list(_PROVIDERS),
+                tags=tag_list(self._context.tags, key="key", value="value"),
+            )["cluster"]["clusterArn"]
+
+        arn = self._context.waiter.retry(
+            self._with_service_linked_role(call),
+            step=self.step,
+            on=has_code("InvalidParameterException", message="service linked role"),
+            reason="ECS's own role is being created in this account",
+            timeout=120,
+        )
+        return State({"name": self._name, "arn": arn})
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        self._ecs.put_cluster_capacity_providers(
+            cluster=self._name, capacityProviders=list(_PROVIDERS), defaultCapacityProviderStrategy=[]
+        )
+        return state
+
+    def delete(self, state: State) -> None:
+        def call() -> None:
+            try:
+                self._ecs.delete_cluster(cluster=self._name)
+            except self._ecs.exceptions.ClusterNotFoundException:
+                return
+
+        self._context.waiter.retry(
+            call,
+            step=self.step,
+            on=has_code(
+                "ClusterContainsServicesException",
+                "ClusterContainsTasksException",
+                "ClusterContainsContainerInstancesException",
+                "UpdateInProgressException",
+            ),
+            reason="tasks are still ending in the cluster",
+            timeout=600,
+        )
+
+    def _with_service_linked_role(self, call: Any) -> Any:
+        """ECS needs its service-linked role on an account's first use; CreateCluster then fails until it is there."""
+        missing = has_code("InvalidParameterException", message="service linked role")
+
+        def wrapped() -> Any:
+            try:
+                return call()
+            except Exception as error:
+                if missing(error):
+                    self._make_service_linked_role()
+                raise
+
+        return wrapped
+
+    def _make_service_linked_role(self) -> None:
+        iam = self._context.clients.iam
+        try:
+            iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
+        except iam.exceptions.InvalidInputException:
+            return  # it has been created meanwhile

@@ -1,0 +1,35 @@
+"""What every resource of one stack is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from asyncjobs.aws import Clients, Waiter
+from asyncjobs.config import Config
+from asyncjobs.names import Names
+
+
+@dataclass(frozen=True)
+class Context:
+    """One stack in one account and region. `down` works with the defaults of `config`: it reads no file."""
+
+    clients: Clients
+    names: Names
+    waiter: Waiter
+    config: Config
+    # From a REST API's id and stage to where its stage answers: the endpoint's matter, not the resource's.
+    api_url: Callable[[str, str], str]
+    # Whether to wait until tasks run.
+    wait: bool = True
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The user's tags and, last because nothing may override it, the one that says whose it is."""
+        return {**self.config.stack.tags, **self.names.tags}
+
+
+def policy(*statements: dict[str, Any]) -> dict[str, Any]:
+    """An IAM policy document of these statements."""
+    return {"Version": "2012-10-17", "Statement": list(statements)}

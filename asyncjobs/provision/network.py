@@ -1,0 +1,149 @@
+"""Where tasks run: subnets, and a security group that lets everything out and nothing in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from asyncjobs.aws import error_code, has_code
+from asyncjobs.errors import ConfigError
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import RouteTableTypeDef, SecurityGroupTypeDef, SubnetTypeDef
+
+
+class Network:
+    step = "network"
+    needs: tuple[str, ...] = ()
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ec2 = context.clients.ec2
+        self._settings = context.config.network
+        self._name = context.names.security_group
+        self.title = f"security group {self._name}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {"inbound rules": 0}
+
+    def read(self) -> State | None:
+        group = self._find()
+        if group is None:
+            return None
+        return State(self._outputs(group), {"inbound rules": len(group.get("IpPermissions", []))})
+
+    def create(self, inputs: Inputs) -> State:
+        vpc = self._subnets()[0]["VpcId"]
+        try:
+            # A new group lets everything out and nothing in: all that a worker needs.
+            self._ec2.create_security_group(
+                GroupName=self._name,
+                Description=f"asyncjobs stack {self._context.names.stack}: workers, outbound only",
+                VpcId=vpc,
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": tag_list(self._context.tags)}],
+            )
+        except ClientError as error:
+            # Another `up` was first: ours by its tag, or refused below.
+            if error_code(error) != "InvalidGroup.Duplicate":
+                raise
+        group = self._context.waiter.retry(
+            self._require, step=self.step, on=_is_lookup, reason="the security group is not visible yet", timeout=60
+        )
+        return State(self._outputs(group))
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        group = self._require()
+        self._ec2.revoke_security_group_ingress(
+            GroupId=group["GroupId"],
+            IpPermissions=group["IpPermissions"],
+        )
+        return state
+
+    def delete(self, state: State) -> None:
+        def call() -> None:
+            group = self._find()
+            if group is not None:
+                self._ec2.delete_security_group(GroupId=group["GroupId"])
+
+        self._context.waiter.retry(
+            call,
+            step=self.step,
+            on=has_code("DependencyViolation"),
+            reason="Fargate still holds network interfaces in the security group; that takes minutes",
+            timeout=900,
+        )
+
+    def _find(self) -> SecurityGroupTypeDef | None:
+        groups = self._ec2.describe_security_groups(
+            Filters=[{"Name": "group-name", "Values": [self._name]}],
+        )["SecurityGroups"]
+        if not groups:
+            return None
+        require_ours(tag_dict(groups[0].get("Tags")), self._context.names.stack, self.title)
+        return groups[0]
+
+    def _require(self) -> SecurityGroupTypeDef:
+        group = self._find()
+        if group is None:
+            raise LookupError(self._name)
+        return group
+
+    def _outputs(self, group: SecurityGroupTypeDef) -> dict[str, str]:
+        return {"security group": group["GroupId"], "vpc": group.get("VpcId", "")}
+
+    def _subnets(self) -> list[SubnetTypeDef]:
+        return find_subnets(self._context)
+
+
+def find_subnets(context: Context) -> list[SubnetTypeDef]:
+    """The configured subnets, else those of the default VPC.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    wanted = context.config.network.subnets
+    filters = [{"Name": "default-for-az", "Values": ["true"]}]
+    found = (
+        context.clients.ec2.describe_subnets(SubnetIds=wanted)
+        if wanted
+        else context.clients.ec2.describe_subnets(Filters=filters)  # type: ignore[arg-type]
+    )
+    subnets = sorted(found["Subnets"], key=lambda subnet: subnet["SubnetId"])
+    if not subnets:
+        raise ConfigError(
+            f"There is no default VPC in {context.names.region}.",
+            hint="Put `subnets` (and `security_groups`) under [network] in asyncjobs.toml, "
+            "or make one with `aws ec2 create-default-vpc`.",
+        )
+    return subnets
+
+
+def needs_public_ip(context: Context, subnets: list[SubnetTypeDef]) -> bool:
+    """Whether tasks in these subnets reach ECR and SQS only with a public address.
+
+    A subnet is public when its route table leads to an internet gateway; there, a task without a public address
+    cannot even pull its image.
+    """
+    configured = context.config.network.assign_public_ip
+    if configured is not None:
+        return configured
+    tables = context.clients.ec2.describe_route_tables(
+        Filters=[{"Name": "vpc-id", "Values": [subnets[0]["VpcId"]]}],
+    )["RouteTables"]
+    return any(_is_public(subnet["SubnetId"], tables) for subnet in subnets)
+
+
+def _is_public(subnet: str, tables: list[RouteTableTypeDef]) -> bool:
+    own = [table for table in tables if any(a.get("SubnetId") == subnet for a in table.get("Associations", []))]
+    main = [table for table in tables if any(a.get("Main") for a in table.get("Associations", []))]
+    routes = [route for table in (own or main) for route in table.get("Routes", [])]
+    return any(route.get("GatewayId", "").startswith("igw-") for route in routes)
+
+
+def _is_lookup(error: Exception) -> bool:
+    return isinstance(error, LookupError)

@@ -1,0 +1,111 @@
+"""The plan: what `up` or `down` is going to do, as a value that can be shown before it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from asyncjobs.errors import ConfigError
+from asyncjobs.provision.graph import run_graph
+from asyncjobs.provision.resource import Inputs, Outputs, Resource, State, UnknownOutputError
+
+Action = Literal["create", "update", "check", "keep", "delete"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One resource and what is to be done with it.
+
+    Args:
+        action: "check" means: whether it changes depends on a step that runs first.
+        changed: The properties that differ.
+    """
+
+    resource: Resource
+    action: Action
+    state: State | None
+    changed: frozenset[str] = frozenset()
+
+    @property
+    def reason(self) -> str:
+        if self.action == "update":
+            return ", ".join(sorted(self.changed))
+        return "depends on what changes before it" if self.action == "check" else ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.action != "keep")
+
+
+def read_all(resources: Sequence[Resource]) -> dict[str, State | None]:
+    """Read every resource, all at the same time.
+
+    Raises:
+        The first error in the order of `resources`.
+    """
+    by_step = {resource.step: resource for resource in resources}
+    states, errors, _ = run_graph(dict.fromkeys(by_step, ()), lambda step: by_step[step].read())
+    for step in by_step:
+        if step in errors:
+            raise errors[step]
+    return states
+
+
+def plan_up(resources: Sequence[Resource], states: Mapping[str, State | None]) -> Plan:
+    """Compare what is with what should be.
+
+    Raises:
+        ConfigError: A change that only a replacement, and so the loss of data, could bring about.
+    """
+    outputs: dict[str, Outputs] = {}
+    moving: set[str] = set()
+    steps = []
+    for resource in resources:
+        state = states[resource.step]
+        known = Inputs({need: outputs[need] for need in resource.needs if need not in moving})
+        step = _step_up(resource, state, known)
+        if step.action in ("create", "check") or step.action == "update":
+            moving.add(resource.step)
+        outputs[resource.step] = state.outputs if state else {}
+        steps.append(step)
+    return Plan(tuple(steps))
+
+
+def _step_up(resource: Resource, state: State | None, inputs: Inputs) -> Step:
+    if state is None:
+        return Step(resource, "create", None)
+    try:
+        changed = differences(resource, state, inputs)
+    except UnknownOutputError:
+        return Step(resource, "check", state)
+    return Step(resource, "update" if changed else "keep", state, changed)
+
+
+def differences(resource: Resource, state: State, inputs: Inputs) -> frozenset[str]:
+    """The properties that differ from what is desired.
+
+    Raises:
+        ConfigError: One of them is fixed.
+    """
+    desired = resource.desired(inputs)
+    changed = frozenset(key for key, value in desired.items() if state.properties.get(key) != value)
+    for key in sorted(changed & resource.fixed):
+        raise ConfigError(
+            f"{resource.title}: {key} cannot be changed from {state.properties.get(key)!r} to {desired[key]!r}.",
+            why="AWS can only replace it, and what it holds would be lost.",
+            hint="Set it back, or take the stack down and up again once its data may go.",
+        )
+    return changed
+
+
+def plan_down(resources: Sequence[Resource], states: Mapping[str, State | None]) -> Plan:
+    """Delete all that is there."""
+    return Plan(
+        tuple(Step(resource, "delete", state) for resource in resources if (state := states[resource.step]) is not None)
+    )

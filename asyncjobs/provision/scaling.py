@@ -1,0 +1,219 @@
+"""Autoscaling of the workers: from zero on the first message, by backlog per task, and back when all is done.
+
+The number of tasks needed is the greater of (waiting + running jobs) / backlog_per_task and what the running jobs
+occupy: jobs in flight make a queue look empty, and would else be scaled away under their workers. Two CloudWatch
+alarms watch that number: `busy` (at least 1) sets the capacity to it step by step, `idle` (below 1 for five minutes)
+sets it to the minimum. Target tracking would not leave zero by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from asyncjobs.aws import has_code
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+NAMESPACE: Literal["ecs"] = "ecs"
+DIMENSION: Literal["ecs:service:DesiredCount"] = "ecs:service:DesiredCount"
+MOST_STEPS = 20  # https://docs.aws.amazon.com/general/latest/gr/as-app.html: step adjustments per policy
+IDLE_MINUTES = 5
+Which = Literal["busy", "idle"]
+_BOTH: tuple[Which, ...] = ("busy", "idle")
+
+
+class Scaling:
+    step = "scaling"
+    needs = ("service", "queue")
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._autoscaling = context.clients.autoscaling
+        self._cloudwatch = context.clients.cloudwatch
+        self._settings = context.config.scaling
+        self._resource = f"service/{context.names.cluster}/{context.names.service}"
+        self.title = f"autoscaling of {self._resource}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {
+            "min": self._settings.min,
+            "max": self._settings.max,
+            "busy policy": self._steps("busy"),
+            "idle policy": self._steps("idle"),
+            "busy alarm": self._expression(),
+            "idle alarm": self._expression(),
+        }
+
+    def read(self) -> State | None:
+        targets = self._autoscaling.describe_scalable_targets(
+            ServiceNamespace=NAMESPACE, ResourceIds=[self._resource], ScalableDimension=DIMENSION
+        )["ScalableTargets"]
+        policies = self._autoscaling.describe_scaling_policies(
+            ServiceNamespace=NAMESPACE, ResourceId=self._resource, ScalableDimension=DIMENSION
+        )["ScalingPolicies"]
+        alarms = self._cloudwatch.describe_alarms(AlarmNames=[self._alarm("busy"), self._alarm("idle")])["MetricAlarms"]
+        if not (targets or policies or alarms):
+            return None
+        for alarm in alarms:
+            tags = self._cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
+            require_ours(tag_dict(tags), self._context.names.stack, f"CloudWatch alarm {alarm['AlarmName']}")
+        steps = {policy["PolicyName"]: _read_steps(policy) for policy in policies}
+        expressions = {alarm["AlarmName"]: _read_expression(alarm) for alarm in alarms}
+        return State(
+            {},
+            {
+                "min": targets[0]["MinCapacity"] if targets else None,
+                "max": targets[0]["MaxCapacity"] if targets else None,
+                **{f"{which} policy": steps.get(self._alarm(which)) for which in _BOTH},
+                **{f"{which} alarm": expressions.get(self._alarm(which)) for which in _BOTH},
+            },
+        )
+
+    def create(self, inputs: Inputs) -> State:
+        return self.update(State(), frozenset(self.desired(inputs)), inputs)
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        if changed & {"min", "max"}:
+            self._retry(self._register)
+        for which in _BOTH:
+            # The alarm names the policy by its ARN, which only the answer to PutScalingPolicy tells.
+            if changed & {f"{which} policy", f"{which} alarm"}:
+                self._put_alarm(which, self._put_policy(which))
+        return state
+
+    def delete(self, state: State) -> None:
+        self._cloudwatch.delete_alarms(AlarmNames=[self._alarm("busy"), self._alarm("idle")])
+
+        for which in _BOTH:
+            self._delete(
+                lambda which=which: self._autoscaling.delete_scaling_policy(
+                    PolicyName=self._alarm(which),
+                    ServiceNamespace=NAMESPACE,
+                    ResourceId=self._resource,
+                    ScalableDimension=DIMENSION,
+                )
+            )
+        self._delete(
+            lambda: self._autoscaling.deregister_scalable_target(
+                ServiceNamespace=NAMESPACE, ResourceId=self._resource, ScalableDimension=DIMENSION
+            )
+        )
+
+    def _delete(self, call: Any) -> None:
+        def unless_gone() -> None:
+            try:
+                call()
+            except self._autoscaling.exceptions.ObjectNotFoundException:
+                return
+
+        self._retry(unless_gone)
+
+    def _register(self) -> None:
+        self._autoscaling.register_scalable_target(
+            ServiceNamespace=NAMESPACE,
+            ResourceId=self._resource,
+            ScalableDimension=DIMENSION,
+            MinCapacity=self._settings.min,
+            MaxCapacity=self._settings.max,
+            Tags=self._context.tags,
+        )
+
+    def _put_policy(self, which: Which) -> str:
+        arn: str = self._retry(
+            lambda: self._autoscaling.put_scaling_policy(
+                PolicyName=self._alarm(which),
+                ServiceNamespace=NAMESPACE,
+                ResourceId=self._resource,
+                ScalableDimension=DIMENSION,
+                PolicyType="StepScaling",
+                StepScalingPolicyConfiguration={
+                    "AdjustmentType": "ExactCapacity",
+                    "StepAdjustments": self._steps(which),
+                    "Cooldown": 60,
+                    "MetricAggregationType": "Maximum",
+                },
+            )["PolicyARN"]
+        )
+        return arn
+
+    def _put_alarm(self, which: Which, policy_arn: str) -> None:
+        busy = which == "busy"
+        self._cloudwatch.put_metric_alarm(
+            AlarmName=self._alarm(which),
+            AlarmDescription=f"asyncjobs stack {self._context.names.stack}: tasks needed for the queue's jobs",
+            AlarmActions=[policy_arn],
+            Metrics=self._metrics(),
+            Threshold=1,
+            ComparisonOperator="GreaterThanOrEqualToThreshold" if busy else "LessThanThreshold",
+            EvaluationPeriods=1 if busy else IDLE_MINUTES,
+            # SQS reports nothing of a queue that nobody used for six hours: that is idle.
+            TreatMissingData="notBreaching" if busy else "breaching",
+            Tags=tag_list(self._context.tags),
+        )
+
+    def _steps(self, which: Which) -> Any:
+        """Bounds are relative to the alarms' threshold of 1 task."""
+        if which == "idle":
+            return [{"MetricIntervalUpperBound": 0.0, "ScalingAdjustment": self._settings.min}]
+        counts = capacity_steps(self._settings.max)
+        steps: list[dict[str, Any]] = []
+        for index, count in enumerate(counts):
+            lower = 0.0 if index == 0 else float(counts[index - 1])
+            step: dict[str, Any] = {"MetricIntervalLowerBound": lower, "ScalingAdjustment": count}
+            if index + 1 < len(counts):
+                step["MetricIntervalUpperBound"] = float(count)
+            steps.append(step)
+        return steps
+
+    def _expression(self) -> str:
+        backlog, slots = self._settings.backlog_per_task, self._context.config.worker.concurrency
+        return f"CEIL(MAX([(visible + inflight) / {backlog}, inflight / {slots}]))"
+
+    def _metrics(self) -> Any:
+        return [
+            {"Id": "tasks", "Expression": self._expression(), "Label": "tasks needed", "ReturnData": True},
+            self._metric("visible", "ApproximateNumberOfMessagesVisible"),
+            self._metric("inflight", "ApproximateNumberOfMessagesNotVisible"),
+        ]
+
+    def _metric(self, name: str, metric: str) -> dict[str, Any]:
+        dimensions = [{"Name": "QueueName", "Value": self._context.names.queue}]
+        return {
+            "Id": name,
+            "MetricStat": {
+                "Metric": {"Namespace": "AWS/SQS", "MetricName": metric, "Dimensions": dimensions},
+                "Period": 60,
+                "Stat": "Maximum",
+            },
+            "ReturnData": False,
+        }
+
+    def _alarm(self, which: str) -> str:
+        return f"{self._context.names.base}-{which}"
+
+    def _retry(self, call: Any) -> Any:
+        return self._context.waiter.retry(
+            call,
+            step=self.step,
+            on=has_code("ConcurrentUpdateException"),
+            reason="another change of the scaling is under way",
+            timeout=60,
+        )
+
+
+def capacity_steps(most: int) -> list[int]:
+    """Task counts to step through, 1 to `most`, at most twenty: all of them, or further and further apart."""
+    if most <= MOST_STEPS:
+        return list(range(1, most + 1))
+    ratio = most ** (1 / (MOST_STEPS - 1))
+    return sorted({*range(1, 6), *(round(ratio**power) for power in range(5, MOST_STEPS))} - {0})[-MOST_STEPS:]
+
+
+def _read_steps(policy: Any) -> list[dict[str, Any]]:
+    return [dict(step) for step in policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", [])]
+
+
+def _read_expression(alarm: Any) -> str:
+    return next((metric["Expression"] for metric in alarm.get("Metrics", []) if "Expression" in metric), "")

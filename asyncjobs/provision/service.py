@@ -1,0 +1,218 @@
+"""The ECS service that keeps workers running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from asyncjobs.aws import error_code, error_message, has_code
+from asyncjobs.errors import ProvisionError, TimedOutError
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.network import find_subnets, needs_public_ip
+from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import ServiceTypeDef, TaskTypeDef
+
+ROLLOUT_SECONDS = 900
+
+
+class Service:
+    step = "service"
+    needs = ("cluster", "task-definition", "network")
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ecs = context.clients.ecs
+        self._cluster = context.names.cluster
+        self._name = context.names.service
+        self.title = f"ECS service {self._name} in cluster {self._cluster}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        wanted = {
+            "task definition": inputs.get("task-definition", "arn"),
+            "network": self._network(inputs),
+        }
+        # An `up` that waits is not done while tasks are still starting, or failed to, after an earlier one.
+        return {**wanted, "rollout": "COMPLETED"} if self._context.wait else wanted
+
+    def read(self) -> State | None:
+        service = self._describe()
+        if service is not None and service["status"] == "DRAINING":
+            self._until_gone()
+            service = None
+        if service is None or service["status"] == "INACTIVE":
+            return None
+        require_ours(tag_dict(service.get("tags"), key="key", value="value"), self._context.names.stack, self.title)
+        found = service.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+        network = {
+            "subnets": sorted(found.get("subnets", [])),
+            "securityGroups": sorted(found.get("securityGroups", [])),
+            "assignPublicIp": found.get("assignPublicIp", "DISABLED"),
+        }
+        return State(
+            {"name": self._name, "arn": service["serviceArn"]},
+            {"task definition": service["taskDefinition"], "network": network, "rollout": _rollout(service)},
+        )
+
+    def create(self, inputs: Inputs) -> State:
+        def call() -> str:
+            return self._ecs.create_service(
+                cluster=self._cluster,
+                serviceName=self._name,
+                taskDefinition=inputs.get("task-definition", "arn"),
+                # One task to begin with, even where the stack scales from zero: it proves that the worker starts.
+                desiredCount=max(1, self._context.config.scaling.min),
+                capacityProviderStrategy=self._capacity(),
+                networkConfiguration={"awsvpcConfiguration": self._network(inputs)},
+                deploymentConfiguration={
+                    "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+                    "minimumHealthyPercent": 100,
+                    "maximumPercent": 200,
+                },
+                enableExecuteCommand=False,
+                propagateTags="SERVICE",
+                tags=tag_list(self._context.tags, key="key", value="value"),
+            )["service"]["serviceArn"]
+
+        arn = self._context.waiter.retry(
+            call,
+            step=self.step,
+            on=_not_yet,
+            reason="the new roles and cluster are not known everywhere yet",
+            timeout=180,
+        )
+        self._until_stable()
+        return State({"name": self._name, "arn": arn})
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        if changed != {"rollout"} or state.properties["rollout"] == "FAILED":
+            self._ecs.update_service(
+                cluster=self._cluster,
+                service=self._name,
+                taskDefinition=inputs.get("task-definition", "arn"),
+                networkConfiguration={"awsvpcConfiguration": self._network(inputs)},
+                # The same definition again starts nothing by itself.
+                forceNewDeployment=changed == {"rollout"},
+            )
+        self._until_stable()
+        return state
+
+    def delete(self, state: State) -> None:
+        self._context.waiter.retry(
+            self._delete,
+            step=self.step,
+            on=has_code("InvalidParameterException", message="while deployments are active"),
+            reason="a deployment is still under way",
+            timeout=600,
+        )
+        self._until_gone()
+
+    def _delete(self) -> None:
+        try:
+            self._ecs.update_service(cluster=self._cluster, service=self._name, desiredCount=0)
+            self._ecs.delete_service(cluster=self._cluster, service=self._name)
+        except ClientError as error:
+            if error_code(error) not in ("ServiceNotFoundException", "ServiceNotActiveException"):
+                raise
+
+    def _capacity(self) -> Any:
+        spot = self._context.config.worker.spot
+        shares = [("FARGATE", 100 - spot), ("FARGATE_SPOT", spot)]
+        return [{"capacityProvider": name, "weight": share} for name, share in shares if share]
+
+    def _network(self, inputs: Inputs) -> Any:
+        subnets = find_subnets(self._context)
+        groups = self._context.config.network.security_groups or [inputs.get("network", "security group")]
+        return {
+            "subnets": sorted(subnet["SubnetId"] for subnet in subnets),
+            "securityGroups": sorted(groups),
+            "assignPublicIp": "ENABLED" if needs_public_ip(self._context, subnets) else "DISABLED",
+        }
+
+    def _describe(self) -> ServiceTypeDef | None:
+        try:
+            found = self._ecs.describe_services(cluster=self._cluster, services=[self._name], include=["TAGS"])
+        except self._ecs.exceptions.ClusterNotFoundException:
+            return None
+        return found["services"][0] if found["services"] else None
+
+    def _until_gone(self) -> None:
+        def gone() -> bool:
+            service = self._describe()
+            return service is None or service["status"] == "INACTIVE"
+
+        self._context.waiter.until(
+            gone, step=self.step, reason="workers are ending their jobs", timeout=600, first_wait=0.2
+        )
+
+    def _until_stable(self) -> None:
+        if not self._context.wait:
+            return
+        try:
+            self._context.waiter.until(
+                self._is_stable,
+                step=self.step,
+                reason="tasks are starting",
+                timeout=ROLLOUT_SECONDS,
+                first_wait=0.3,
+            )
+        except TimeoutError as error:
+            raise TimedOutError(
+                f"{self.title}: tasks did not start within {ROLLOUT_SECONDS} s.",
+                why=self._last_event(),
+                hint="`asyncjobs logs` shows what the workers printed; then run `asyncjobs up` again.",
+            ) from error
+
+    def _is_stable(self) -> bool:
+        service = self._describe()
+        if service is None:
+            return False
+        if _rollout(service) == "FAILED":
+            # The circuit breaker has given up: waiting longer would change nothing.
+            raise ProvisionError(
+                f"{self.title}: its tasks do not start.",
+                why=self._why_stopped() or self._last_event(),
+                hint="`asyncjobs logs` shows what the workers printed; mend it and run `asyncjobs up` again.",
+            )
+        return _rollout(service) == "COMPLETED" and service["runningCount"] >= service["desiredCount"]
+
+    def _why_stopped(self) -> str:
+        """What ECS says of the task that stopped last."""
+        arns = self._ecs.list_tasks(cluster=self._cluster, serviceName=self._name, desiredStatus="STOPPED")["taskArns"]
+        if not arns:
+            return ""
+        tasks = self._ecs.describe_tasks(cluster=self._cluster, tasks=arns[:100])["tasks"]
+        # A task that ended by itself tells more than one that the scheduler stopped after it.
+        last = max(tasks, key=lambda task: (bool(_exit_codes(task)), str(task.get("stoppedAt", ""))))
+        return ", ".join([last.get("stoppedReason", ""), *(f"exit code {code}" for code in _exit_codes(last))])
+
+    def _last_event(self) -> str:
+        service = self._describe()
+        events = service.get("events", []) if service else []
+        return events[0]["message"] if events else "ECS reports no event."
+
+
+def _rollout(service: ServiceTypeDef) -> str:
+    """How far the newest deployment is: IN_PROGRESS, COMPLETED or FAILED."""
+    primary = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), None)
+    return primary.get("rolloutState", "COMPLETED") if primary else "IN_PROGRESS"
+
+
+def _exit_codes(task: TaskTypeDef) -> list[int]:
+    return [container["exitCode"] for container in task.get("containers", []) if container.get("exitCode") is not None]
+
+
+def _not_yet(error: Exception) -> bool:
+    """What a service meets while its roles and its cluster are still being made known across AWS."""
+    code, message = error_code(error), error_message(error).lower()
+    if code == "ClusterNotFoundException":
+        return True
+    return code == "InvalidParameterException" and (
+        "verify that the ecs service role" in message
+        or "unable to assume" in message
+        or "service linked role" in message
+    )

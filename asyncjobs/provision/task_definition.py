@@ -1,0 +1,157 @@
+"""The ECS task definition of the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from asyncjobs.aws import error_code, error_message
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.queue import LEASE_SECONDS
+from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+# Comparing a described definition with a desired one would mean knowing every default that ECS fills in.
+HASH_TAG = "asyncjobs:definition"
+CONTAINER = "worker"
+STOP_SECONDS = 120  # the most Fargate allows between SIGTERM and SIGKILL
+DELETE_BATCH = 10  # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
+
+
+class TaskDefinition:
+    step = "task-definition"
+    needs = ("image", "queue", "table", "bucket", "logs", "task-role", "execution-role")
+    fixed: frozenset[str] = frozenset()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ecs = context.clients.ecs
+        self._family = context.names.task_family
+        self.title = f"ECS task definition {self._family}"
+
+    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+        return {"definition": _hash(self._definition(inputs))}
+
+    def read(self) -> State | None:
+        try:
+            answer = self._ecs.describe_task_definition(taskDefinition=self._family, include=["TAGS"])
+        except ClientError as error:
+            if error_code(error) == "ClientException" and "unable to describe" in error_message(error).lower():
+                return None
+            raise
+        tags = tag_dict(answer.get("tags"), key="key", value="value")
+        if answer["taskDefinition"].get("status") != "ACTIVE":
+            return None
+        require_ours(tags, self._context.names.stack, self.title)
+        return State({"arn": answer["taskDefinition"]["taskDefinitionArn"]}, {"definition": tags.get(HASH_TAG, "")})
+
+    def create(self, inputs: Inputs) -> State:
+        definition = self._definition(inputs)
+        tags = {**self._context.tags, HASH_TAG: _hash(definition)}
+        answer = self._ecs.register_task_definition(**definition, tags=tag_list(tags, key="key", value="value"))
+        return State({"arn": answer["taskDefinition"]["taskDefinitionArn"]})
+
+    def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
+        """A definition never changes: a new revision is registered, and the service moves on to it."""
+        return self.create(inputs)
+
+    def delete(self, state: State) -> None:
+        for arn in self._revisions("ACTIVE"):
+            self._ecs.deregister_task_definition(taskDefinition=arn)
+        inactive = self._revisions("INACTIVE")
+        for start in range(0, len(inactive), DELETE_BATCH):
+            self._ecs.delete_task_definitions(taskDefinitions=inactive[start : start + DELETE_BATCH])
+
+    def _revisions(self, status: str) -> list[str]:
+        pages = self._ecs.get_paginator("list_task_definitions").paginate(
+            familyPrefix=self._family,
+            status=status,  # type: ignore[arg-type]
+        )
+        # The "prefix" is a whole family name on AWS; an endpoint that takes it as a prefix must not cost a neighbour.
+        return [
+            arn
+            for page in pages
+            for arn in page["taskDefinitionArns"]
+            if arn.rsplit("/", 1)[-1].rsplit(":", 1)[0] == self._family
+        ]
+
+    def _definition(self, inputs: Inputs) -> dict[str, Any]:
+        worker = self._context.config.worker
+        architecture = inputs.get("image", "architecture") if worker.architecture == "auto" else worker.architecture
+        return {
+            "family": self._family,
+            "requiresCompatibilities": ["FARGATE"],
+            "networkMode": "awsvpc",
+            "cpu": str(worker.cpu),
+            "memory": str(worker.memory),
+            "taskRoleArn": inputs.get("task-role", "arn"),
+            "executionRoleArn": inputs.get("execution-role", "arn"),
+            "runtimePlatform": {"operatingSystemFamily": "LINUX", "cpuArchitecture": architecture.upper()},
+            # The root file system is read-only; handlers get a place for temporary files.
+            "volumes": [{"name": "tmp"}],
+            "containerDefinitions": [self._container(inputs)],
+        }
+
+    def _container(self, inputs: Inputs) -> dict[str, Any]:
+        container: dict[str, Any] = {
+            "name": CONTAINER,
+            "image": inputs.get("image", "uri"),
+            "essential": True,
+            "command": ["python", "-m", "asyncjobs.worker"],
+            "user": "10001:10001",
+            "readonlyRootFilesystem": True,
+            "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
+            "mountPoints": [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}],
+            "stopTimeout": STOP_SECONDS,
+            "environment": [
+                {"name": name, "value": value} for name, value in sorted(self._environment(inputs).items())
+            ],
+            "logConfiguration": {
+                "logDriver": "awslogs",
+                "options": {
+                    "awslogs-group": inputs.get("logs", "name"),
+                    "awslogs-region": self._context.names.region,
+                    "awslogs-stream-prefix": CONTAINER,
+                    # Without it a slow log service would stop the worker itself.
+                    "mode": "non-blocking",
+                    "max-buffer-size": "25m",
+                },
+            },
+        }
+        secrets = self._context.config.worker.secrets
+        if secrets:
+            container["secrets"] = [{"name": name, "valueFrom": arn} for name, arn in sorted(secrets.items())]
+        return container
+
+    def _environment(self, inputs: Inputs) -> dict[str, str]:
+        config, names = self._context.config, self._context.names
+        worker = config.worker
+        entry = (
+            {"ASYNCJOBS_COMMAND": json.dumps(worker.command)}
+            if worker.command
+            else {"ASYNCJOBS_HANDLER": worker.handler or ""}
+        )
+        return {
+            **worker.env,
+            **entry,
+            "ASYNCJOBS_STACK": names.stack,
+            "ASYNCJOBS_QUEUE_URL": inputs.get("queue", "url"),
+            "ASYNCJOBS_TABLE": inputs.get("table", "name"),
+            "ASYNCJOBS_BUCKET": inputs.get("bucket", "name"),
+            "ASYNCJOBS_CONCURRENCY": str(worker.concurrency),
+            "ASYNCJOBS_ISOLATION": worker.isolation,
+            "ASYNCJOBS_TIMEOUT": str(worker.timeout),
+            "ASYNCJOBS_MAX_ATTEMPTS": str(worker.max_attempts),
+            "ASYNCJOBS_RESULT_DAYS": str(config.retention.result_days),
+            "ASYNCJOBS_LEASE_SECONDS": str(LEASE_SECONDS),
+            "ASYNCJOBS_STOP_TIMEOUT": str(STOP_SECONDS - 10),
+            "AWS_REGION": names.region,
+            "AWS_DEFAULT_REGION": names.region,
+        }
+
+
+def _hash(definition: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""A slot that runs a program for each job: payload on standard input, result on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from asyncjobs.worker.executor import Attempt, StartError, kill_tree
+from asyncjobs.worker.logs import Log
+from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded, from_value, rejected
+
+REJECT_EXIT = 65  # EX_DATAERR of sysexits.h
+_TAIL = 2_000
+
+
+class CommandSlot:
+    """Exit 0 is success, 65 rejects the job for good, anything else is tried again."""
+
+    def __init__(self, command: Sequence[str], log: Log) -> None:
+        self._command = list(command)
+        self._log = log
+
+    def start(self) -> None:
+        if shutil.which(self._command[0]) is None:
+            raise StartError(f"there is no program {self._command[0]}")
+
+    def run(self, attempt: Attempt) -> Outcome:
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, **_environment(attempt)},
+            )
+        except OSError as error:
+            return Failed("StartError", f"{self._command[0]}: {error.strerror}")
+        attempt.control.on_stop(lambda: kill_tree(process.pid))
+        try:
+            output, errors = process.communicate(attempt.payload, timeout=attempt.timeout)
+        except subprocess.TimeoutExpired:
+            kill_tree(process.pid)
+            _, errors = process.communicate()
+            self._log_lines(errors, attempt)
+            return Failed("Timeout", f"the command ran longer than {attempt.timeout:g} s and was ended")
+        finally:
+            attempt.control.on_stop(None)
+        self._log_lines(errors, attempt)
+        if attempt.control.stopped:
+            return Stopped()
+        return _outcome(process.returncode, output, errors.decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Nothing is kept between jobs."""
+
+    def _log_lines(self, errors: bytes, attempt: Attempt) -> None:
+        for line in errors.decode("utf-8", "replace").splitlines():
+            if line:
+                self._log.info(line, jobId=attempt.job_id, attempt=attempt.attempt)
+
+
+def _environment(attempt: Attempt) -> dict[str, str]:
+    return {
+        "ASYNCJOBS_JOB_ID": attempt.job_id,
+        "ASYNCJOBS_ATTEMPT": str(attempt.attempt),
+        "ASYNCJOBS_MAX_ATTEMPTS": str(attempt.max_attempts),
+        "ASYNCJOBS_CONTENT_TYPE": attempt.content_type,
+        "ASYNCJOBS_JOB_DIRECTORY": str(attempt.directory),
+    }
+
+
+def _outcome(code: int, output: bytes, errors: str) -> Outcome:
+    tail = errors.strip()[-_TAIL:]
+    if code == REJECT_EXIT:
+        return rejected(tail or f"the command ended with exit code {REJECT_EXIT}")
+    if code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        return Failed(f"Crashed ({name})", tail or f"the command was ended by {name}")
+    if code:
+        return Failed(f"Exit {code}", tail or f"the command ended with exit code {code}")
+    return _result(output)
+
+
+def _result(output: bytes) -> Outcome:
+    """Standard output as JSON where it is a JSON value that can be kept, else as text, else as bytes."""
+    try:
+        text = output.decode("utf-8")
+    except UnicodeDecodeError:
+        return Succeeded(data=output, content_type="application/octet-stream")
+    try:
+        outcome = from_value(json.loads(text))
+        if isinstance(outcome, Succeeded):
+            return outcome
+    except (ValueError, RecursionError):
+        pass
+    # Also what only Python takes for JSON, like NaN.
+    return from_value(text)

@@ -1,0 +1,71 @@
+"""How an attempt ended."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """Exactly one of the three is set.
+
+    Args:
+        json_text: A JSON value as text.
+        data: Bytes, of `content_type`.
+        file: A file, of `content_type`.
+    """
+
+    json_text: str | None = None
+    data: bytes | None = None
+    file: Path | None = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Tried again while attempts are left, unless `final`.
+
+    Args:
+        error_type: An exception's name, "Timeout", "Crashed (SIGSEGV)", …
+        detail: For the log only: a traceback.
+    """
+
+    error_type: str
+    message: str
+    detail: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Ended from outside: the worker is leaving, or the lease is lost."""
+
+
+Outcome = Succeeded | Failed | Stopped
+
+
+def rejected(message: str) -> Failed:
+    return Failed("Rejected", message, final=True)
+
+
+def from_value(value: Any) -> Outcome:
+    """What a handler returned; a value that no JSON can hold is an error like an exception."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Succeeded(data=bytes(value), content_type="application/octet-stream")
+    if isinstance(value, Path):
+        if not value.is_file():
+            return Failed("InvalidResult", f"the handler returned the path {value}, and there is no such file")
+        kind = mimetypes.guess_type(value.name)[0] or "application/octet-stream"
+        return Succeeded(file=value.resolve(), content_type=kind)
+    try:
+        # NaN and Infinity are no JSON, whatever Python's default says.
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"the handler returned a {type(value).__name__} that is no JSON value: {error}"
+        return Failed("InvalidResult", message)
+    return Succeeded(json_text=text)

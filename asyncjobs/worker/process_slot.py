@@ -1,0 +1,174 @@
+"""A slot whose handler runs in a child process of its own: it survives whatever the handler does to its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+from asyncjobs.worker.child import Channel
+from asyncjobs.worker.executor import Attempt, StartError, kill_tree
+from asyncjobs.worker.logs import Log, parse_record
+from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
+
+START_SECONDS = 120.0
+_POLL_SECONDS = 0.2
+LONGEST_LINE = 64 * 1024
+
+
+class ProcessSlot:
+    """Keeps one child across jobs; a child that died or was killed is replaced."""
+
+    def __init__(self, handler: str, log: Log) -> None:
+        self._handler = handler
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._readers: list[threading.Thread] = []
+        self._job: dict[str, Any] = {}
+
+    def start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "asyncjobs.worker.child", str(theirs.fileno()), self._handler],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # so that the handler's whole family can be ended with it
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._readers = [self._read(self._process.stdout, "info"), self._read(self._process.stderr, "warning")]
+        self._await_ready()
+
+    def run(self, attempt: Attempt) -> Outcome:
+        try:
+            self.start()
+        except StartError as error:
+            return Failed("StartError", str(error))
+        process, connection = self._process, self._connection
+        if process is None or connection is None:
+            raise RuntimeError("the slot was closed")
+        self._job = {"jobId": attempt.job_id, "attempt": attempt.attempt}
+        attempt.control.on_stop(lambda: kill_tree(process.pid))
+        try:
+            Channel(connection).send(_order(attempt), attempt.payload)
+            return self._await_outcome(attempt, process, connection)
+        except (EOFError, OSError):
+            return self._death(attempt, process)
+        finally:
+            attempt.control.on_stop(None)
+
+    def close(self) -> None:
+        """End the child and everything it has started."""
+        if self._process is not None:
+            kill_tree(self._process.pid)
+            self._process.wait()
+            for reader in self._readers:
+                reader.join(timeout=5)
+            self._process = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _await_ready(self) -> None:
+        connection = self._connection
+        try:
+            if connection is None or not connection.poll(START_SECONDS):
+                raise StartError(f"importing the handler took longer than {START_SECONDS:.0f} s")
+            message, _ = Channel(connection).receive()
+        except (EOFError, OSError):
+            message = {"type": "broken", "message": f"importing {self._handler} ended the process"}
+        except StartError:
+            self.close()
+            raise
+        if message["type"] != "ready":
+            self.close()
+            raise StartError(message["message"])
+
+    def _await_outcome(self, attempt: Attempt, process: Any, connection: Connection) -> Outcome:
+        channel = Channel(connection)
+        deadline = time.monotonic() + attempt.timeout
+        told = False
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.close()
+                return Failed("Timeout", f"the handler ran longer than {attempt.timeout:g} s and was ended")
+            if attempt.control.cancelled.is_set() and not told:
+                channel.send({"type": "cancel"})
+                told = True
+            if not connection.poll(min(left, _POLL_SECONDS)):
+                # A grandchild may hold the connection open after the child itself has died.
+                if process.poll() is not None and not connection.poll(0):
+                    return self._death(attempt, process)
+                continue
+            message, data = channel.receive()
+            if message["type"] != "progress":
+                return _outcome(message, data)
+            attempt.on_progress(message["fraction"], message["message"])
+
+    def _death(self, attempt: Attempt, process: subprocess.Popen[bytes]) -> Outcome:
+        self.close()
+        if attempt.control.stopped:
+            return Stopped()
+        code = process.returncode
+        how = f"exit {code}" if code >= 0 else _signal_name(-code)
+        return Failed(f"Crashed ({how})", f"the handler's process died: {how}")
+
+    def _read(self, stream: IO[bytes] | None, level: str) -> threading.Thread:
+        """What the handler prints becomes log lines of its job."""
+        if stream is None:
+            raise ValueError("the child has no pipe")
+
+        def pump() -> None:
+            with stream:
+                while line := stream.readline(LONGEST_LINE):
+                    text = line.decode("utf-8", "replace").rstrip("\n")
+                    if text:
+                        self._log.write(*(parse_record(text) or (level, text)), **self._job)
+
+        thread = threading.Thread(target=pump, name=f"handler-{level}", daemon=True)
+        thread.start()
+        return thread
+
+
+def _order(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "type": "run",
+        "id": attempt.job_id,
+        "attempt": attempt.attempt,
+        "maxAttempts": attempt.max_attempts,
+        "contentType": attempt.content_type,
+        "directory": str(attempt.directory),
+    }
+
+
+def _outcome(message: dict[str, Any], data: bytes) -> Outcome:
+    if message["type"] == "failed":
+        return Failed(message["errorType"], message["message"], message["detail"], message["final"])
+    kind = message["kind"]
+    if kind == "json":
+        return Succeeded(json_text=data.decode())
+    if kind == "bytes":
+        return Succeeded(data=data, content_type=message["contentType"])
+    return Succeeded(file=Path(message["file"]), content_type=message["contentType"])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,154 @@
+"""The queue and the bucket as a worker uses them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncjobs.aws import Clients
+from asyncjobs.jobs.queue import Message, PoisonError, SqsJobQueue
+from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
+from asyncjobs.jobs.store import Lease, Location, NewJob, Result
+from asyncjobs.worker.outcome import Succeeded
+from asyncjobs.worker.payloads import S3ObjectStore
+
+ID = "1795416232123-abc"
+BUCKET = "jobs-bucket"
+LEASE = Lease(ID, "token", 1, 1)
+
+
+class Sender:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.url: str = client.create_queue(QueueName="jobs")["QueueUrl"]
+        self.queue = SqsJobQueue(client, self.url, lease_seconds=30, wait_seconds=0)
+
+    def send(self, body: str, **attributes: str) -> None:
+        self._client.send_message(
+            QueueUrl=self.url,
+            MessageBody=body,
+            MessageAttributes={
+                name: {"DataType": "Number" if name == "submittedAt" else "String", "StringValue": value}
+                for name, value in attributes.items()
+            },
+        )
+
+
+@pytest.fixture
+def sender(clients: Clients) -> Sender:
+    return Sender(clients.sqs)
+
+
+def received(sender: Sender) -> Message:
+    (message,) = sender.queue.receive(10)
+    assert isinstance(message, Message)
+    return message
+
+
+def test_text_arrives_as_it_was_sent(sender: Sender) -> None:
+    text = "é ☕ 😀 \r\n\t &MessageAttribute.1.Value.StringValue=x %41 +"
+    sender.send(text, jobId=ID, contentType="text/plain", submittedAt="1795416232123")
+    message = received(sender)
+    assert (message.job_id, message.content_type, message.payload, message.receives) == (ID, "text/plain", text, 1)
+
+
+def test_bytes_arrive_as_they_were_sent(sender: Sender) -> None:
+    sender.send("AP9h", jobId=ID, contentType="application/pdf", encoding="base64")
+    assert received(sender).payload == b"\x00\xffa"
+
+
+def test_without_a_content_type_it_is_json(sender: Sender) -> None:
+    sender.send("{}", jobId=ID)
+    assert received(sender).content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({}, "no valid jobId"),
+        ({"jobId": "nonsense"}, "no valid jobId"),
+        ({"jobId": ID, "encoding": "gzip"}, "the encoding 'gzip' is none that a worker knows"),
+        ({"jobId": ID, "encoding": "base64"}, "the body is not base64"),
+    ],
+)
+@pytest.mark.parametrize("body", ["a, b", "é☕", "AP9"])
+def test_what_is_no_job_is_poison_and_stays(sender: Sender, attributes: dict[str, str], why: str, body: str) -> None:
+    sender.send(body, **attributes)
+    (poison,) = sender.queue.receive(10)
+    assert isinstance(poison, PoisonError)
+    assert why in str(poison)
+
+
+def test_a_message_is_hidden_shown_and_deleted(sender: Sender) -> None:
+    sender.send("{}", jobId=ID)
+    first = received(sender)
+    assert sender.queue.receive(10) == []
+    sender.queue.show_in(first, 0)
+    second = received(sender)
+    assert second.receives == 2
+    sender.queue.show_in(second, -5)
+    third = received(sender)
+    sender.queue.delete(third)
+    assert sender.queue.receive(10) == []
+
+
+def test_more_than_sqs_gives_at_once_may_be_asked_for(sender: Sender) -> None:
+    for number in range(12):
+        sender.send("{}", jobId=f"{ID}{number}")
+    assert len(sender.queue.receive(50)) == 10
+
+
+@pytest.fixture
+def objects(clients: Clients) -> S3ObjectStore:
+    clients.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return S3ObjectStore(clients.s3, BUCKET)
+
+
+def read(clients: Clients, location: Location) -> tuple[bytes, str]:
+    answer = clients.s3.get_object(Bucket=location.bucket, Key=location.key)
+    return answer["Body"].read(), answer["ContentType"]
+
+
+@pytest.mark.parametrize("payload", ["é" * (PAYLOAD_IN_RECORD // 2), b"x" * PAYLOAD_IN_RECORD])
+def test_a_small_payload_stays_in_the_record(objects: S3ObjectStore, payload: str | bytes) -> None:
+    message = Message("receipt", ID, "text/plain", payload, 1)
+    assert objects.keep_payload(message) == NewJob(ID, "text/plain", payload)
+
+
+@pytest.mark.parametrize("payload", ["é" * (PAYLOAD_IN_RECORD // 2) + "x", b"x" * (PAYLOAD_IN_RECORD + 1)])
+def test_a_big_payload_goes_into_the_bucket(clients: Clients, objects: S3ObjectStore, payload: str | bytes) -> None:
+    job = objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1))
+    data = payload.encode() if isinstance(payload, str) else payload
+    location = Location(BUCKET, f"payloads/{ID}/{hashlib.sha256(data).hexdigest()}")
+    assert job.payload == location
+    assert read(clients, location) == (data, "text/plain")
+    assert objects.read_payload(location) == data
+
+
+def test_another_payload_of_the_same_job_overwrites_nothing(objects: S3ObjectStore) -> None:
+    payloads = [b"1" * (PAYLOAD_IN_RECORD + 1), b"2" * (PAYLOAD_IN_RECORD + 1)]
+    kept = [objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1)).payload for payload in payloads]
+    assert [objects.read_payload(payload) for payload in kept] == payloads
+
+
+def test_a_payload_of_the_record_is_read_as_bytes(objects: S3ObjectStore) -> None:
+    assert objects.read_payload("é") == "é".encode()
+    assert objects.read_payload(b"\xff") == b"\xff"
+
+
+def test_results(clients: Clients, objects: S3ObjectStore, tmp_path: Path) -> None:
+    location = Location(BUCKET, f"results/{ID}/1-token")
+    small = '"' + "x" * (RESULT_IN_RECORD - 2) + '"'
+    assert objects.keep_result(LEASE, Succeeded(json_text=small)) == Result(json_text=small)
+    big = '"' + "x" * RESULT_IN_RECORD + '"'
+    assert objects.keep_result(LEASE, Succeeded(json_text=big)) == Result(location=location)
+    assert read(clients, location) == (big.encode(), "application/json")
+    assert objects.keep_result(LEASE, Succeeded(data=b"", content_type="image/png")) == Result(location=location)
+    assert read(clients, location) == (b"", "image/png")
+    file = tmp_path / "a.csv"
+    file.write_text("a,b")
+    objects.keep_result(LEASE, Succeeded(file=file, content_type="text/csv"))
+    assert read(clients, location) == (b"a,b", "text/csv")

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
+
+from asyncjobs.jobs.queue import Message, PoisonError
+from asyncjobs.worker.executor import Attempt, Slot, StartError
+from asyncjobs.worker.keeper import Keeper
+from asyncjobs.worker.loop import Worker
+from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
+from asyncjobs.worker.runner import Runner
+
+WITHIN = 10.0  # seconds; reached only by a test that fails
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        threading.Event().wait(0.002)
+
+
+def job_id(number: int) -> str:
+    return f"1795416232123-{number}"
+
+
+class World:
+    """A worker in a thread."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.log = Lines()
+        self.queue = InMemoryQueue(self.clock)
+        self.store = InMemoryStore(self.clock)
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+
+    def worker(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Worker:
+        keeper = Keeper(self.store, self.queue, self.log, lease_seconds=30, clock=self.clock)
+        runner = Runner(
+            self.queue,
+            self.store,
+            InMemoryObjects(),
+            keeper,
+            self.log,
+            timeout=60,
+            max_attempts=3,
+            sleep=self.clock.sleep,
+            jitter=lambda: 1.0,
+            now=self.clock,
+        )
+        return Worker(self.queue, runner, keeper, slots, self.log, stop_timeout=stop_timeout, sleep=self.clock.sleep)
+
+    def start(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Worker:
+        self._worker = self.worker(slots, stop_timeout)
+        self._thread = threading.Thread(target=self._worker.run, daemon=True)
+        self._thread.start()
+        return self._worker
+
+    def join(self) -> None:
+        assert self._thread is not None
+        self._thread.join(WITHIN)
+        assert not self._thread.is_alive(), "the worker did not end"
+
+    def status(self, number: int = 1) -> str:
+        record = self.store.records.get(job_id(number))
+        return record.status if record else ""
+
+    def end(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.stop()
+            self.join()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.end()
+
+
+class Gate:
+    """A handler that runs until it is let go or stopped."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.running = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, attempt: Attempt) -> Outcome:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        attempt.control.on_stop(self.open.set)
+        self.open.wait(WITHIN)
+        attempt.control.on_stop(None)
+        with self._lock:
+            self.running -= 1
+        return Stopped() if attempt.control.stopped else Succeeded(json_text="1")
+
+
+def test_jobs_are_run_as_they_come(world: World) -> None:
+    slot = FakeSlot()
+    world.start([slot])
+    for number in range(5):
+        world.queue.send(job_id(number))
+    eventually(lambda: world.queue.left == [])
+    assert all(world.status(number) == "SUCCEEDED" for number in range(5))
+    assert world.log.messages()[0] == "ready for 1 jobs at once"
+
+
+def test_no_more_are_received_than_there_are_slots(world: World) -> None:
+    gate = Gate()
+    for number in range(10):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot(gate) for _ in range(3)])
+    eventually(lambda: gate.running == 3)
+    assert sum(hidden > 0 for hidden in world.queue.hidden_for.values()) == 3
+    gate.open.set()
+    eventually(lambda: world.queue.left == [])
+    assert gate.most == 3
+
+
+def test_stopped_it_lets_work_end_and_takes_no_more(world: World) -> None:
+    gate = Gate()
+    slot = FakeSlot(gate)
+    world.queue.send(job_id(1))
+    worker = world.start([slot])
+    eventually(lambda: gate.running)
+    worker.stop()
+    world.queue.send(job_id(2))
+    gate.open.set()
+    world.join()
+    assert (world.status(1), world.status(2)) == ("SUCCEEDED", "")
+    assert world.queue.hidden_for == {job_id(2): 0}
+    assert slot.closed
+
+
+def test_work_that_does_not_end_in_time_is_handed_back(world: World) -> None:
+    gate = Gate()
+    world.queue.send(job_id(1))
+    worker = world.start([FakeSlot(gate)], stop_timeout=0.01)
+    eventually(lambda: gate.running)
+    worker.stop()
+    world.join()
+    assert (world.status(), world.store.records[job_id(1)].attempt) == ("QUEUED", 0)
+    assert world.queue.hidden_for == {job_id(1): 0}
+
+
+def test_stopped_twice_it_hands_back_at_once(world: World) -> None:
+    gate = Gate()
+    world.queue.send(job_id(1))
+    worker = world.start([FakeSlot(gate)], stop_timeout=3600)
+    eventually(lambda: gate.running)
+    worker.stop()
+    worker.stop()
+    world.join()
+    assert world.status() == "QUEUED"
+
+
+def test_a_job_that_is_being_claimed_when_time_is_up_is_handed_back_too(world: World) -> None:
+    claiming, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(InMemoryStore):
+        def claim(self, job):  # type: ignore[no-untyped-def]
+            claiming.set()
+            go_on.wait(WITHIN)
+            return super().claim(job)
+
+    world.store = SlowStore(world.clock)
+    world.queue.send(job_id(1))
+    gate = Gate()
+    worker = world.start([FakeSlot(gate)], stop_timeout=0.01)
+    assert claiming.wait(WITHIN)
+    worker.stop()
+    eventually(lambda: any("stopping" in message for message in world.log.messages()))
+    threading.Event().wait(0.05)  # past the stop timeout
+    go_on.set()
+    world.join()
+    assert world.status() == "QUEUED"
+
+
+def test_what_is_no_job_is_left_to_the_dead_letter_queue(world: World) -> None:
+    world.queue.send_poison(PoisonError("message 7: no valid jobId attribute"))
+    world.queue.send(job_id(1))
+    world.start([FakeSlot()])
+    eventually(lambda: world.queue.left == [])
+    assert world.log.messages("warning") == ["not a job: message 7: no valid jobId attribute"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "later"}}, "ReceiveMessage"),
+        ResponseParserError("an HTML page of a proxy"),
+        ValueError("a message that nobody thought of"),
+    ],
+    ids=["ClientError", "ResponseParserError", "ValueError"],
+)
+def test_a_queue_that_fails_is_asked_again_with_growing_pauses(world: World, error: Exception) -> None:
+    world.queue.errors += [error] * 8
+    world.queue.send(job_id(1))
+    world.start([FakeSlot()])
+    eventually(lambda: world.status() == "SUCCEEDED")
+    assert world.clock.sleeps == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stop_timeout", [0.01, 60])
+def test_without_its_receiver_the_worker_ends_with_an_error(world: World, stop_timeout: float) -> None:
+    gate = Gate()
+
+    class DyingQueue(InMemoryQueue):
+        def receive(self, most: int) -> list[Message | PoisonError]:
+            if gate.running:
+                if stop_timeout > 1:
+                    gate.open.set()
+                raise Died
+            return super().receive(most)
+
+    world.queue = DyingQueue(world.clock)
+    world.queue.send(job_id(1))
+    slots = [FakeSlot(gate), FakeSlot()]
+    with pytest.raises(Died):
+        world.worker(slots, stop_timeout).run()
+    # What was at work had its time to end, like on a stop.
+    assert world.status() == ("SUCCEEDED" if stop_timeout > 1 else "QUEUED")
+    assert all(slot.closed for slot in slots)
+
+
+def test_one_job_s_surprise_does_not_cost_the_worker(world: World) -> None:
+    def surprise(attempt: Attempt) -> Outcome:
+        if attempt.job_id == job_id(1):
+            raise RuntimeError("a bug of ours")
+        return Succeeded(json_text="1")
+
+    world.queue.send(job_id(1))
+    world.queue.send(job_id(2))
+    world.start([FakeSlot(surprise)])
+    eventually(lambda: world.status(2) == "SUCCEEDED")
+    assert world.log.messages("error") == ["unexpected: RuntimeError('a bug of ours')"]
+    world.clock.now += 31
+    eventually(lambda: world.store.records[job_id(1)].attempt == 2)
+
+
+def test_a_retry_comes_when_its_pause_is_over(world: World) -> None:
+    def fail_once(attempt: Attempt) -> Outcome:
+        return Failed("ValueError", "no") if attempt.attempt == 1 else Succeeded(json_text="1")
+
+    world.queue.send(job_id(1))
+    world.start([FakeSlot(fail_once)])
+    eventually(lambda: world.queue.hidden_for == {job_id(1): 2})
+    world.clock.now += 2
+    eventually(lambda: world.status() == "SUCCEEDED")
+    assert world.store.records[job_id(1)].attempt == 2
+
+
+def test_a_handler_that_cannot_be_run_ends_the_worker_before_it_takes_a_job(world: World) -> None:
+    class Broken(FakeSlot):
+        def start(self) -> None:
+            raise StartError("handler has no function handle")
+
+    world.queue.send(job_id(1))
+    slot = Broken()
+    with pytest.raises(StartError):
+        world.worker([slot]).run()
+    assert slot.closed
+    assert world.queue.hidden_for == {job_id(1): 0}
+    assert world.log.messages("error") == ["the handler cannot be run: handler has no function handle"]
