@@ -100,6 +100,7 @@ def up(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until tasks run.")] = False,
+    timeout: Timeout = None,
     image: Annotated[str | None, typer.Option(metavar="URI", help="The workers' image, already in a registry.")] = None,
 ) -> None:
     """Create the stack, or bring it up to date.
@@ -109,12 +110,19 @@ def up(
     \b
     Example:  asyncjobs up --local
     """
-    del yes  # `up` asks nothing yet; scripts may say it all the same
 
     def work(session: Session) -> None:
         from asyncjobs.commands import up
 
-        up.run(session, target=_target_name(local, target), dry_run=dry_run, wait=not no_wait, image=image)
+        up.run(
+            session,
+            target=_target_name(local, target),
+            dry_run=dry_run,
+            yes=yes,
+            wait=not no_wait,
+            timeout=timeout,
+            image=image,
+        )
 
     _run(context, work)
 
@@ -125,7 +133,10 @@ def down(
     local: Local = False,
     target: TargetName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the table and the bucket.")] = False,
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Keep the table and the bucket; `up` takes them back.")
+    ] = False,
+    timeout: Timeout = None,
 ) -> None:
     """Delete everything the stack owns.
 
@@ -138,7 +149,7 @@ def down(
     def work(session: Session) -> None:
         from asyncjobs.commands import down
 
-        down.run(session, target=_target_name(local, target), yes=yes, keep_data=keep_data)
+        down.run(session, target=_target_name(local, target), yes=yes, keep_data=keep_data, timeout=timeout)
 
     _run(context, work)
 

@@ -11,13 +11,17 @@ AsyncJobsError                 1  unexpected
 ├── LeftoversError             9  something is left after `down`
 ├── ApiError                   1  the job API answered with an error
 ├── ProvisionError             1  a step of `up` or `down` failed
-└── LocalEngineError           1  the local engine could not do its work
+├── LocalEngineError           1  the local engine could not do its work
+└── InterruptedByUserError   130  Ctrl-C, or a signal to end
 
 Errors of botocore, urllib3 and other libraries are translated into these once, where the library is called;
 none of them reaches the command line.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class ExitCode:
@@ -43,15 +47,17 @@ class AsyncJobsError(Exception):
         what: One sentence: what went wrong.
         why: The cause, as far as it is known.
         hint: The next command or action.
+        details: More for programs: what `--json` adds to the error.
     """
 
     exit_code = ExitCode.UNEXPECTED
 
-    def __init__(self, what: str, *, why: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, *, why: str = "", hint: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
         self.hint = hint
+        self.details = details or {}
 
 
 class UsageError(AsyncJobsError):
@@ -106,3 +112,7 @@ class ProvisionError(AsyncJobsError):
 
 class LocalEngineError(AsyncJobsError):
     pass
+
+
+class InterruptedByUserError(AsyncJobsError):
+    exit_code = ExitCode.INTERRUPTED

@@ -38,11 +38,11 @@ def run(session: Session, *, timeout: float) -> None:
         inner = _inner(session, project)
         say("1/5  asyncjobs up --local")
         try:
-            up.run(inner, target="local", dry_run=False, wait=True, image=None)
+            up.run(inner, target="local")
             job = _journey(inner, project / SAMPLE, timeout)
         finally:
             say("5/5  asyncjobs down")
-            down.run(inner, target="local", yes=True, keep_data=False)
+            down.run(inner, target="local", yes=True)
     if session.output.as_json:
         session.output.document(job)
     else:

@@ -15,6 +15,7 @@ from asyncjobs.names import Names
 from asyncjobs.progress import NullProgress, Progress
 from asyncjobs.provision.api_access import ApiAccess
 from asyncjobs.provision.context import Context
+from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.rest_api import RestApi
@@ -38,8 +39,9 @@ class Target:
     api_url: Callable[[str, str], str]
     image: Callable[[Path | None, Config, Progress], Resource]
 
-    def context(self, config: Config, progress: Progress, *, wait: bool = True) -> Context:
-        return Context(self.clients, self.names, Waiter(progress), config, self.api_url, wait)
+    def context(self, config: Config, progress: Progress, *, wait: bool = True, halt: Halt | None = None) -> Context:
+        waiter = Waiter(progress, sleep=(halt or Halt()).sleep)
+        return Context(self.clients, self.names, waiter, config, self.api_url, wait)
 
 
 def aws_target(session: Session, *, image: str | None = None) -> Target:

@@ -7,22 +7,38 @@ from dataclasses import asdict
 from typing import Any
 
 from asyncjobs.aws import translated
+from asyncjobs.commands.confirm import ask, can_ask
+from asyncjobs.commands.interrupt import interruptible
 from asyncjobs.commands.session import Session
 from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine
 from asyncjobs.config import Config, load
-from asyncjobs.console.progress import showing
+from asyncjobs.console.progress import Display
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.engine import Engine, Report
+from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.plan import Plan, plan_up, read_all
 from asyncjobs.provision.stack import stack_resources
 from asyncjobs.state import StackMemory
 
 
-def run(session: Session, *, target: str | None, dry_run: bool, wait: bool, image: str | None) -> None:
+def run(
+    session: Session,
+    *,
+    target: str | None,
+    dry_run: bool = False,
+    yes: bool = False,
+    wait: bool = True,
+    timeout: float | None = None,
+    image: str | None = None,
+) -> None:
     """Create or converge the stack.
 
     Args:
         target: "local" or "aws"; None means where it was last brought up, else AWS.
+        timeout: Seconds after which nothing new is begun and nothing waited for.
+
+    Raises:
+        StepsFailedError: It could not be done, was interrupted, or was not done in time.
     """
     try:
         local = session.is_local_with(target)
@@ -36,24 +52,38 @@ def run(session: Session, *, target: str | None, dry_run: bool, wait: bool, imag
     # Credentials before configuration: without them, what to do next is the same in any directory.
     place = None if local else aws_target(session, image=image)
     config = load_config(session)
-    with showing(session.output) as progress, session.locked():
-        place = place or local_target(session, progress, start=True)
-        resources = stack_resources(
-            place.context(config, progress, wait=wait), place.image(session.directory, config, progress)
-        )
-        with translated():
-            plan = plan_up(resources, read_all(resources))
+    display, halt = Display(session.output), Halt(timeout)
+    with session.locked():
+        with display.shown():
+            place = place or local_target(session, display, start=True)
+            context = place.context(config, display, wait=wait, halt=halt)
+            resources = stack_resources(context, place.image(session.directory, config, display))
+            with translated():
+                plan = plan_up(resources, read_all(resources))
+            if dry_run:
+                stop_unused_engine(session, place, display)
         if dry_run:
-            stop_unused_engine(session, place, progress)
             _show_plan(session, plan)
             return
+        if not yes:
+            _confirm(session, place, plan)
         # Before anything is made, so that `down` and `logs` know where to look even if this ends half-way.
         session.state.remember(session.stack, _memory(session, place))
-        report = Engine(progress).up(plan)
-    url = report.outputs["api"]["url"]
-    key = report.outputs.get("api-key", {}).get("key", "")
-    session.state.remember(session.stack, StackMemory(place.name, place.names.region, url, key))
+        with display.shown(), interruptible(halt):
+            report = Engine(display, halt).up(plan)
+        url = report.outputs["api"]["url"]
+        key = report.outputs.get("api-key", {}).get("key", "")
+        session.state.remember(session.stack, StackMemory(place.name, place.names.region, url, key))
     _show_report(session, place, report, url)
+
+
+def _confirm(session: Session, place: Target, plan: Plan) -> None:
+    """A first `up` costs money from then on; a script says what it wants by calling it."""
+    new = [step for step in plan.steps if step.action == "create"]
+    if place.name == "aws" and new and can_ask(session):
+        where = f"account {place.names.account}, {place.names.region}"
+        question = f"This creates {len(new)} resources of the stack {session.stack} in {where}. Go on?"
+        ask(session, question, refused="Nothing was created.")
 
 
 def _memory(session: Session, place: Target) -> StackMemory:
@@ -106,6 +136,8 @@ def _show_plan(session: Session, plan: Plan) -> None:
     for step in plan.steps:
         reason = f" ({step.reason})" if step.reason else ""
         output.data(f"{step.action:<7} {step.resource.title}{reason}")
+    if not plan.changes:
+        output.say("Nothing would change.")
 
 
 def _show_report(session: Session, target: Target, report: Report, url: str) -> None:
@@ -119,14 +151,18 @@ def _show_report(session: Session, target: Target, report: Report, url: str) -> 
                 "region": target.names.region,
                 "apiUrl": url,
                 "changed": report.changed,
+                "seconds": round(report.seconds, 3),
+                "criticalPath": [step.step for step in report.critical_path],
                 "steps": [_step(asdict(step)) for step in report.steps],
             }
         )
         return
     changed = len(report.changed)
     if changed:
-        seconds = max(step.end for step in report.steps)
-        output.say(f"Stack {session.stack} is up: {changed} of {len(report.steps)} steps changed in {seconds:.1f} s.")
+        steps = len(report.steps)
+        output.say(f"Stack {session.stack} is up: {changed} of {steps} steps changed in {report.seconds:.1f} s.")
+        path = " → ".join(f"{step.step} {step.end - step.start:.1f} s" for step in report.critical_path)
+        output.say(f"It took so long because of: {path}.")
     else:
         output.say(f"Stack {session.stack} is up to date: nothing changed.")
     if target.name == "local":
@@ -143,5 +179,5 @@ def _step(step: dict[str, Any]) -> dict[str, Any]:
         "action": step["action"],
         "start": round(step["start"], 3),
         "end": round(step["end"], 3),
-        "waitedFor": list(step["waited_for"]),
+        "waitedFor": [step["waited_for"]] if step["waited_for"] else [],
     }

@@ -64,7 +64,9 @@ class Output:
         """What happened, why, and what to do next."""
         if self.as_json:
             known = {"error": type(error).__name__, "message": error.what, "why": error.why, "hint": error.hint}
-            text = json.dumps({key: value for key, value in known.items() if value}, ensure_ascii=False)
+            text = json.dumps(
+                {**{key: value for key, value in known.items() if value}, **error.details}, ensure_ascii=False
+            )
         else:
             parts = [("error", error.what), ("  why", error.why), (" next", error.hint)]
             text = "\n".join(f"{self._bold(name)}: {clean(value)}" for name, value in parts if value)

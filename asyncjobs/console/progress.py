@@ -16,9 +16,27 @@ if TYPE_CHECKING:
 _MARKS = {"done": "✓", "kept": "·", "failed": "✗"}
 
 
+class Display:
+    """A sink that shows what it gets while `shown` lasts, and else nothing: a question may be asked in between."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._sink: Progress = NullProgress()
+
+    def emit(self, event: Event) -> None:
+        self._sink.emit(event)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with _showing(self._output) as self._sink:
+            try:
+                yield
+            finally:
+                self._sink = NullProgress()
+
+
 @contextmanager
-def showing(output: Output) -> Iterator[Progress]:
-    """A sink that shows what it gets while the context lasts."""
+def _showing(output: Output) -> Iterator[Progress]:
     if output.quiet:
         yield NullProgress()
     elif output.live:

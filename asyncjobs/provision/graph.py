@@ -11,26 +11,27 @@ T = TypeVar("T")
 
 
 def run_graph(
-    needs: Mapping[str, tuple[str, ...]], work: Callable[[str], T], *, workers: int = 12
+    needs: Mapping[str, tuple[str, ...]], work: Callable[[str], T], *, halted: Callable[[], bool] = lambda: False
 ) -> tuple[dict[str, T], dict[str, Exception], list[str]]:
     """Run `work(node)` for each node, after all that the node needs has succeeded.
 
-    A node's failure stops those that need it, directly or not; all others still run. On KeyboardInterrupt nothing
-    new is started, what runs is waited for, and the interrupt is raised again.
+    A node's failure stops those that need it, directly or not; all others still run. Once `halted()`, or on
+    KeyboardInterrupt, nothing new is started and what runs is waited for; an interrupt is then raised again.
 
     Returns:
-        Results by node, errors by node, and the nodes that were skipped because of an error.
+        Results by node, errors by node, and the nodes that were skipped because of an error or a halt.
     """
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     results: dict[str, T] = {}
     errors: dict[str, Exception] = {}
     skipped: list[str] = []
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step") as pool:
+    # A thread for each node: one that waits for AWS must not keep another from starting.
+    with ThreadPoolExecutor(max_workers=len(needs) or 1, thread_name_prefix="step") as pool:
         running: dict[Future[T], str] = {}
         while sorter.is_active():
             for node in sorter.get_ready():
-                if any(need in errors or need in skipped for need in needs[node]):
+                if halted() or any(need in errors or need in skipped for need in needs[node]):
                     skipped.append(node)
                     sorter.done(node)
                 else:

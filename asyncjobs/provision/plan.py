@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.graph import run_graph
@@ -19,19 +19,13 @@ class Step:
 
     Args:
         action: "check" means: whether it changes depends on a step that runs first.
-        changed: The properties that differ.
+        reason: Why, for a person.
     """
 
     resource: Resource
     action: Action
     state: State | None
-    changed: frozenset[str] = frozenset()
-
-    @property
-    def reason(self) -> str:
-        if self.action == "update":
-            return ", ".join(sorted(self.changed))
-        return "depends on what changes before it" if self.action == "check" else ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,32 +62,42 @@ def plan_up(resources: Sequence[Resource], states: Mapping[str, State | None]) -
     steps = []
     for resource in resources:
         state = states[resource.step]
-        known = Inputs({need: outputs[need] for need in resource.needs if need not in moving})
-        step = _step_up(resource, state, known)
-        if step.action in ("create", "check") or step.action == "update":
+        step = _step_up(resource, state, outputs, moving)
+        if step is None:
+            continue
+        if step.action in ("create", "update", "check"):
             moving.add(resource.step)
         outputs[resource.step] = state.outputs if state else {}
         steps.append(step)
     return Plan(tuple(steps))
 
 
-def _step_up(resource: Resource, state: State | None, inputs: Inputs) -> Step:
-    if state is None:
-        return Step(resource, "create", None)
+def _step_up(resource: Resource, state: State | None, outputs: Mapping[str, Outputs], moving: set[str]) -> Step | None:
+    known = Inputs({need: outputs[need] for need in resource.needs if need in outputs and need not in moving})
     try:
-        changed = differences(resource, state, inputs)
+        desired = resource.desired(known)
+        if desired is None:
+            return None if state is None else Step(resource, "delete", state, "no longer part of the stack")
+        if state is None:
+            return Step(resource, "create", None, "not there yet")
+        changed = differences(resource, state, desired)
     except UnknownOutputError:
-        return Step(resource, "check", state)
-    return Step(resource, "update" if changed else "keep", state, changed)
+        if state is None:
+            return Step(resource, "create", None, "not there yet")
+        first = ", ".join(need for need in resource.needs if need in moving)
+        return Step(resource, "check", state, f"depends on {first}")
+    if not changed:
+        return Step(resource, "keep", state, "as it should be")
+    reason = ", ".join(_change(key, state.properties.get(key), desired[key]) for key in sorted(changed))
+    return Step(resource, "update", state, reason)
 
 
-def differences(resource: Resource, state: State, inputs: Inputs) -> frozenset[str]:
+def differences(resource: Resource, state: State, desired: Mapping[str, Any]) -> frozenset[str]:
     """The properties that differ from what is desired.
 
     Raises:
         ConfigError: One of them is fixed.
     """
-    desired = resource.desired(inputs)
     changed = frozenset(key for key, value in desired.items() if state.properties.get(key) != value)
     for key in sorted(changed & resource.fixed):
         raise ConfigError(
@@ -109,3 +113,9 @@ def plan_down(resources: Sequence[Resource], states: Mapping[str, State | None])
     return Plan(
         tuple(Step(resource, "delete", state) for resource in resources if (state := states[resource.step]) is not None)
     )
+
+
+def _change(key: str, old: Any, new: Any) -> str:
+    """Both values where a person can take them in: a policy or a hash says nothing."""
+    plain = all(isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 20) for value in (old, new))
+    return f"{key} {old} → {new}" if plain else key

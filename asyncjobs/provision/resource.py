@@ -69,8 +69,8 @@ class Resource(Protocol):
     @property
     def fixed(self) -> frozenset[str]: ...
 
-    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        """The properties it should have."""
+    def desired(self, inputs: Inputs) -> Mapping[str, Any] | None:
+        """The properties it should have; None when it should not be there: not asked for, or of an older version."""
 
     def read(self) -> State | None:
         """What is there; None when nothing is.

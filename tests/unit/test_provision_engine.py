@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from asyncjobs.errors import ConfigError, CredentialsError, ExitCode
+from asyncjobs.aws import Waiter
+from asyncjobs.errors import ConfigError, CredentialsError, ExitCode, InterruptedByUserError, TimedOutError
 from asyncjobs.progress import RecordingProgress
 from asyncjobs.provision.engine import Engine, StepsFailedError
+from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.plan import plan_down, plan_up, read_all
 from asyncjobs.provision.resource import Inputs, NotOursError, State
 
@@ -29,8 +31,11 @@ class Thing:
         self.needs = needs
         self._own = {"size": size, "shape": shape}
         self.error: Exception | None = None
+        self.wanted = True
 
-    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+    def desired(self, inputs: Inputs) -> Mapping[str, Any] | None:
+        if not self.wanted:
+            return None
         return {**self._own, **{need: inputs.get(need, "id") for need in self.needs}}
 
     def read(self) -> State | None:
@@ -42,11 +47,12 @@ class Thing:
     def create(self, inputs: Inputs) -> State:
         if self.error:
             raise self.error
-        self._world[self.step] = {**self.desired(inputs), "id": f"{self.step}-{self._own['size']}"}
+        self._world[self.step] = {**(self.desired(inputs) or {}), "id": f"{self.step}-{self._own['size']}"}
         return State({"id": self._world[self.step]["id"]})
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        self._world[self.step] |= {key: self.desired(inputs)[key] for key in changed}
+        desired = self.desired(inputs) or {}
+        self._world[self.step] |= {key: desired[key] for key in changed}
         return state
 
     def delete(self, state: State) -> None:
@@ -84,9 +90,9 @@ def test_a_change_is_planned_with_its_reason_and_dependents_are_checked():
     resources = chain(world, size=2)
     plan = plan_up(resources, read_all(resources))
     assert [(step.action, step.reason) for step in plan.steps] == [
-        ("update", "size"),
-        ("check", "depends on what changes before it"),
-        ("check", "depends on what changes before it"),
+        ("update", "size 1 → 2"),
+        ("check", "depends on a"),
+        ("check", "depends on b"),
     ]
     assert Engine(RecordingProgress()).up(plan).changed == ["a"]
     assert world["a"]["size"] == 2
@@ -122,6 +128,13 @@ def test_a_failure_leaves_the_rest_done_and_says_what_was_not_tried():
     assert "CreateThing" in error.what
     assert "because" in error.why
     assert "asyncjobs up" in error.hint
+    assert "Not tried because of that: c." in error.why
+    assert "There now: a, other." in error.why
+    assert error.details["done"] == ["a", "other"]
+    assert error.details["skipped"] == ["c"]
+    assert [(one["step"], one["code"], one["call"]) for one in error.details["failed"]] == [
+        ("b", "LimitExceeded", "CreateThing")
+    ]
     assert [event.step for event in progress.events if event.kind == "failed"] == ["b"]
     resources[1].error = None
     assert sorted(up(resources).changed) == ["b", "c"]
@@ -171,5 +184,70 @@ def test_the_report_tells_what_each_step_waited_for():
     ticks = iter(range(100))
     resources = chain({})
     report = Engine(RecordingProgress(), clock=lambda: float(next(ticks))).up(plan_up(resources, read_all(resources)))
-    assert {step.step: step.waited_for for step in report.steps} == {"a": (), "b": ("a",), "c": ("b",)}
+    assert {step.step: step.waited_for for step in report.steps} == {"a": None, "b": "a", "c": "b"}
+    assert [step.step for step in report.critical_path] == ["a", "b", "c"]
     assert all(step.start < step.end for step in report.steps)
+
+
+def test_what_is_no_longer_part_of_the_stack_is_deleted_and_only_where_it_is():
+    world: World = {}
+    up(chain(world))
+    resources = chain(world)
+    resources[2].wanted = False
+    plan = plan_up(resources, read_all(resources))
+    assert [(step.action, step.reason) for step in plan.changes] == [("delete", "no longer part of the stack")]
+    assert Engine(RecordingProgress()).up(plan).changed == ["c"]
+    assert set(world) == {"a", "b"}
+    assert [step.resource.step for step in plan_up(resources, read_all(resources)).steps] == ["a", "b"]
+
+
+def test_several_failures_are_all_named():
+    resources = [Thing({}, "a"), Thing({}, "b"), Thing({}, "c")]
+    resources[0].error = client_error("LimitExceeded")
+    resources[1].error = client_error("Throttled")
+    with pytest.raises(StepsFailedError) as caught:
+        up(resources)
+    assert caught.value.what == "`up` did not finish: 2 of 3 steps failed."
+    assert "LimitExceeded" in caught.value.why
+    assert "Throttled" in caught.value.why
+
+
+def test_after_an_interrupt_no_step_starts_and_what_runs_is_finished():
+    world: World = {}
+    halt = Halt()
+
+    class Interrupted(Thing):
+        def create(self, inputs: Inputs) -> State:
+            halt.ask()
+            return super().create(inputs)
+
+    resources = [Interrupted(world, "a"), Thing(world, "b", "a")]
+    with pytest.raises(StepsFailedError) as caught:
+        Engine(RecordingProgress(), halt).up(plan_up(resources, read_all(resources)))
+    assert set(world) == {"a"}
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
+    assert caught.value.details["done"] == ["a"]
+    assert caught.value.skipped == ["b"]
+    assert up(resources).changed == ["b"]
+
+
+def test_an_interrupt_ends_a_wait():
+    halt = Halt()
+    halt.ask()
+    waiter = Waiter(RecordingProgress(), sleep=halt.sleep)
+    with pytest.raises(InterruptedByUserError):
+        waiter.until(lambda: False, step="a", reason="it never comes", timeout=900)
+
+
+def test_when_its_time_is_up_a_wait_ends_and_no_step_starts():
+    now = [0.0]
+    halt = Halt(60, clock=lambda: now[0])
+    halt.sleep(0)
+    now[0] = 61
+    with pytest.raises(TimedOutError, match="Not done within 60 s"):
+        halt.sleep(5)
+    resources = chain({})
+    with pytest.raises(StepsFailedError) as caught:
+        Engine(RecordingProgress(), halt).up(plan_up(resources, read_all(resources)))
+    assert caught.value.exit_code == ExitCode.TIMED_OUT
+    assert caught.value.details["done"] == []
