@@ -116,11 +116,11 @@ def _show_report(session: Session, target: Target, report: Report, kept: Sequenc
         found = {"stack": session.stack, "target": target.name, "deleted": report.changed, "left": []}
         output.document({**found, "kept": list(kept)} if kept else found)
         return
-    output.say(f"Stack {session.stack} is down: {len(report.steps)} resources deleted in {report.seconds:.1f} s.")
+    left = "the table and the bucket are kept" if kept else "nothing is left"
+    count = len(report.steps)
+    output.say(f"Stack {session.stack} is down: {count} resources deleted in {report.seconds:.1f} s, {left}.")
     if kept:
-        output.say("Kept: the table and the bucket. `asyncjobs up` takes them back, `asyncjobs down` deletes them.")
-    else:
-        output.say("Nothing is left.")
+        output.say("`asyncjobs up` takes them back, `asyncjobs down` deletes them.")
 
 
 def _confirm(session: Session, target: Target, plan: Plan) -> None:

@@ -12,9 +12,10 @@ from asyncjobs.errors import ProvisionError, TimedOutError
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.network import find_subnets, needs_public_ip
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+from asyncjobs.provision.stopped_tasks import why_stopped
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import ServiceTypeDef, TaskTypeDef
+    from mypy_boto3_ecs.type_defs import ServiceTypeDef
 
 ROLLOUT_SECONDS = 900
 
@@ -160,10 +161,10 @@ class Service:
                 timeout=ROLLOUT_SECONDS,
                 first_wait=0.3,
             )
-        except TimeoutError as error:
+        except (TimeoutError, TimedOutError) as error:
             raise TimedOutError(
-                f"{self.title}: tasks did not start within {ROLLOUT_SECONDS} s.",
-                why=self._last_event(),
+                f"{self.title}: its tasks did not start in time.",
+                why=why_stopped(self._context) or self._last_event(),
                 hint="`asyncjobs logs` shows what the workers printed; then run `asyncjobs up` again.",
             ) from error
 
@@ -175,20 +176,10 @@ class Service:
             # The circuit breaker has given up: waiting longer would change nothing.
             raise ProvisionError(
                 f"{self.title}: its tasks do not start.",
-                why=self._why_stopped() or self._last_event(),
+                why=why_stopped(self._context) or self._last_event(),
                 hint="`asyncjobs logs` shows what the workers printed; mend it and run `asyncjobs up` again.",
             )
         return _rollout(service) == "COMPLETED" and service["runningCount"] >= service["desiredCount"]
-
-    def _why_stopped(self) -> str:
-        """What ECS says of the task that stopped last."""
-        arns = self._ecs.list_tasks(cluster=self._cluster, serviceName=self._name, desiredStatus="STOPPED")["taskArns"]
-        if not arns:
-            return ""
-        tasks = self._ecs.describe_tasks(cluster=self._cluster, tasks=arns[:100])["tasks"]
-        # A task that ended by itself tells more than one that the scheduler stopped after it.
-        last = max(tasks, key=lambda task: (bool(_exit_codes(task)), str(task.get("stoppedAt", ""))))
-        return ", ".join([last.get("stoppedReason", ""), *(f"exit code {code}" for code in _exit_codes(last))])
 
     def _last_event(self) -> str:
         service = self._describe()
@@ -200,10 +191,6 @@ def _rollout(service: ServiceTypeDef) -> str:
     """How far the newest deployment is: IN_PROGRESS, COMPLETED or FAILED."""
     primary = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), None)
     return primary.get("rolloutState", "COMPLETED") if primary else "IN_PROGRESS"
-
-
-def _exit_codes(task: TaskTypeDef) -> list[int]:
-    return [container["exitCode"] for container in task.get("containers", []) if container.get("exitCode") is not None]
 
 
 def _not_yet(error: Exception) -> bool:

@@ -366,6 +366,7 @@ def test_an_up_that_failed_can_be_taken_down(stack: Stack):
     failed = broken.run("up", "--local", check=1)
     assert "tasks do not start" in failed.stderr
     assert "exit code 3" in failed.stderr, failed.stderr
+    assert "| ModuleNotFoundError: No module named 'there_is_no_such_module'" in failed.stderr, failed.stderr
 
     def said() -> bool:
         return "there_is_no_such_module" in broken.run("logs").stdout
@@ -384,6 +385,80 @@ def test_two_ups_at_once_make_one_stack(stack: Stack):
     assert len({json.loads(out)["apiUrl"] for out, _ in outs}) == 1
     assert sorted(bool(json.loads(out)["changed"]) for out, _ in outs) == [False, True]
     assert "nothing is left" in race.run("down").stderr
+
+
+def until_line(process: subprocess.Popen[str], part: str) -> str:
+    """What the process says until a line holds `part`."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if part in line:
+            return said
+    raise AssertionError(f"{part!r} was never said:\n{said}")
+
+
+def test_ctrl_c_finishes_what_runs_says_where_it_stopped_and_up_goes_on(stack: Stack, tmp_path: Path):
+    other = make_stack(tmp_path / "other", stack.state, "interrupted")
+    up = other.start("up", "--local")
+    until_line(up, "tasks are starting")
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=30)
+    assert up.returncode == 130
+    assert "`up` was interrupted." in said
+    assert "There now: " in said
+    assert "asyncjobs up" in said
+    assert "Traceback" not in said
+    plan = other.json("up", "--local", "--dry-run")["plan"]
+    assert {step["step"]: step["action"] for step in plan}["table"] == "keep"
+    assert "api" not in other.json("up", "--local")["changed"]
+    other.run("down", "--yes")
+
+
+def test_ctrl_c_twice_ends_at_once(stack: Stack, tmp_path: Path):
+    other = make_stack(tmp_path / "other", stack.state, "twice")
+    up = other.start("up", "--local")
+    until_line(up, "tasks are starting")
+    os.kill(up.pid, signal.SIGINT)
+    os.kill(up.pid, signal.SIGINT)
+    up.communicate(timeout=30)
+    assert up.returncode == 130
+    other.run("down", "--yes")
+
+
+def test_up_gives_up_at_its_timeout_with_7(stack: Stack, tmp_path: Path):
+    other = make_stack(tmp_path / "other", stack.state, "slow")
+    done = other.run("up", "--local", "--timeout", "2", "--json", check=7)
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert "table" in error["done"]
+    assert error["failed"][0]["step"] == "service"
+    other.run("down", "--yes")
+
+
+def test_down_keeps_the_data_if_asked_and_up_takes_it_back(stack: Stack, tmp_path: Path):
+    other = make_stack(tmp_path / "other", stack.state, "kept")
+    other.run("up", "--local")
+    job = other.submit("hello")
+    other.run("status", job, "--follow")
+    down = other.json("down", "--yes", "--keep-data")
+    assert down["kept"] == ["table", "bucket"]
+    assert "table" not in down["deleted"]
+    assert "queue" in down["deleted"]
+    assert {"table", "bucket"}.isdisjoint(other.json("up", "--local")["changed"])
+    assert other.json("status", job)["status"] == "SUCCEEDED"
+    assert set(other.json("down", "--yes")["deleted"]) >= {"table", "bucket"}
+
+
+def test_up_says_what_took_so_long(stack: Stack, tmp_path: Path):
+    other = make_stack(tmp_path / "other", stack.state, "path")
+    up = other.json("up", "--local")
+    assert up["criticalPath"][-1] in ("scaling", "service", "api-key")
+    starts = {step["step"]: step["start"] for step in up["steps"]}
+    ends = {step["step"]: step["end"] for step in up["steps"]}
+    for before, after in zip(up["criticalPath"], up["criticalPath"][1:], strict=False):
+        assert ends[before] <= starts[after]
+    assert up["seconds"] == max(ends.values())
+    other.run("down", "--yes")
 
 
 def test_the_demo_in_json_is_one_document_and_leaves_nothing(tmp_path: Path):
