@@ -12,7 +12,7 @@ class GivenImage:
     """An image that somebody else built and owns: nothing to create and nothing to delete.
 
     Args:
-        uri: What ECS is to run.
+        uri: What ECS is to run; "" when there is none at hand (`down`).
         architecture: "x86_64" or "arm64".
     """
 
@@ -28,7 +28,7 @@ class GivenImage:
         return {}
 
     def read(self) -> State | None:
-        return State(self._outputs)
+        return State(self._outputs) if self._outputs["uri"] else None
 
     def create(self, inputs: Inputs) -> State:
         return State(self._outputs)
