@@ -13,6 +13,7 @@ from asyncjobs.provision.context import Context
 from asyncjobs.provision.network import find_subnets, needs_public_ip
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 from asyncjobs.provision.stopped_tasks import why_stopped
+from asyncjobs.provision.task_definition import CONTAINER
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceTypeDef
@@ -164,7 +165,7 @@ class Service:
         except (TimeoutError, TimedOutError) as error:
             raise TimedOutError(
                 f"{self.title}: its tasks did not start in time.",
-                why=why_stopped(self._context) or self._last_event(),
+                why=why_stopped(self._context, CONTAINER) or self._last_event(),
                 hint="`asyncjobs logs` shows what the workers printed; then run `asyncjobs up` again.",
             ) from error
 
@@ -176,7 +177,7 @@ class Service:
             # The circuit breaker has given up: waiting longer would change nothing.
             raise ProvisionError(
                 f"{self.title}: its tasks do not start.",
-                why=why_stopped(self._context) or self._last_event(),
+                why=why_stopped(self._context, CONTAINER) or self._last_event(),
                 hint="`asyncjobs logs` shows what the workers printed; mend it and run `asyncjobs up` again.",
             )
         return _rollout(service) == "COMPLETED" and service["runningCount"] >= service["desiredCount"]

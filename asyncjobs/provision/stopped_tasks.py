@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from asyncjobs.provision.context import Context
-from asyncjobs.provision.task_definition import CONTAINER
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import TaskTypeDef
@@ -16,10 +15,13 @@ if TYPE_CHECKING:
 LAST_LINES = 5
 
 
-def why_stopped(context: Context) -> str:
+def why_stopped(context: Context, container: str) -> str:
     """Of the service's task that tells most, ending with its last log lines; "" when ECS remembers none.
 
     ECS forgets a stopped task after about an hour.
+
+    Args:
+        container: Its name, which is also the prefix of its log streams.
     """
     ecs, names = context.clients.ecs, context.names
     arns = ecs.list_tasks(cluster=names.cluster, serviceName=names.service, desiredStatus="STOPPED")["taskArns"]
@@ -30,8 +32,11 @@ def why_stopped(context: Context) -> str:
     last = max(tasks, key=lambda task: (bool(_exits(task)), str(task.get("stoppedAt", ""))), default=None)
     if last is None:
         return ""
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html: prefix/container/task
     said = ", ".join(part for part in [last.get("stoppedReason", ""), *_exits(last)] if part)
-    return "\n       ".join([said, *_last_lines(context, last["taskArn"].rsplit("/", 1)[-1])])
+    return "\n       ".join(
+        [said, *_last_lines(context, f"{container}/{container}/{last['taskArn'].rsplit('/', 1)[-1]}")]
+    )
 
 
 def _exits(task: TaskTypeDef) -> list[str]:
@@ -45,12 +50,11 @@ def _exits(task: TaskTypeDef) -> list[str]:
     return exits
 
 
-def _last_lines(context: Context, task_id: str) -> list[str]:
+def _last_lines(context: Context, stream: str) -> list[str]:
     try:
         events = context.clients.logs.get_log_events(
             logGroupName=context.names.log_group,
-            # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html: prefix/container/task
-            logStreamName=f"{CONTAINER}/{CONTAINER}/{task_id}",
+            logStreamName=stream,
             limit=LAST_LINES,
             startFromHead=False,
         )["events"]
