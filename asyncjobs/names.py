@@ -35,7 +35,7 @@ class Names:
     def base(self) -> str:
         return f"asyncjobs-{self.stack}"
 
-    table = queue = cluster = task_family = rest_api = api_key = usage_plan = security_group = base
+    table = queue = cluster = task_family = rest_api = api_key = usage_plan = security_group = repository = base
 
     @property
     def dead_letter_queue(self) -> str:
@@ -94,6 +94,19 @@ class Names:
     @property
     def cluster_arn(self) -> str:
         return f"arn:{self.partition}:ecs:{self.region}:{self.account}:cluster/{self.cluster}"
+
+    @property
+    def tasks_arn(self) -> str:
+        """Every task of the cluster, and no other's."""
+        return f"arn:{self.partition}:ecs:{self.region}:{self.account}:task/{self.cluster}/*"
+
+    @property
+    def repository_arn(self) -> str:
+        return f"arn:{self.partition}:ecr:{self.region}:{self.account}:repository/{self.repository}"
+
+    def api_gateway_arn(self, path: str) -> str:
+        """For API Gateway's tagging calls: `path` is `/restapis/ID` or the like. These ARNs carry no account."""
+        return f"arn:{self.partition}:apigateway:{self.region}::{path}"
 
     def role_arn(self, role: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:role/{role}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.aws import has_code
-from asyncjobs.provision.context import Context
+from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ApiAccess:
-    """The API key and its usage plan. Made only where `api.auth` is "api-key"."""
+    """The API key and its usage plan. There only where `api.auth` is "api-key": deleted once it is not."""
 
     step = "api-key"
     needs = ("api",)
@@ -26,13 +26,17 @@ class ApiAccess:
         self._settings = context.config.api
         self.title = f"API key and usage plan {context.names.api_key}"
 
-    def desired(self, inputs: Inputs) -> Mapping[str, Any]:
+    def desired(self, inputs: Inputs) -> Mapping[str, Any] | None:
+        return self._wanted(inputs) if self._settings.auth == "api-key" else None
+
+    def _wanted(self, inputs: Inputs) -> dict[str, Any]:
         return {
             "rate": float(self._settings.rate),
             "burst": self._settings.burst,
             "monthly quota": self._settings.quota,
             "stages": [f"{inputs.get('api', 'id')}:{inputs.get('api', 'stage')}"],
             "key": True,
+            "tags": self._context.tags,
         }
 
     def read(self) -> State | None:
@@ -49,12 +53,15 @@ class ApiAccess:
                 "burst": plan.get("throttle", {}).get("burstLimit"),
                 "monthly quota": plan.get("quota", {}).get("limit"),
                 "stages": [f"{stage['apiId']}:{stage['stage']}" for stage in plan.get("apiStages", [])],
+                "tags": self._tags(key, plan),
                 "key": bool(key) and any(member["id"] == outputs["key id"] for member in members),
             }
         return State(outputs, properties)
 
     def create(self, inputs: Inputs) -> State:
-        return self.update(State(), frozenset(self.desired(inputs)), inputs)
+        # Names are not unique, so creating again would make another key.
+        state = self.read() or State()
+        return self.update(state, differing(self._wanted(inputs), state), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         outputs = dict(state.outputs)
@@ -72,6 +79,8 @@ class ApiAccess:
             self._update_plan(outputs["plan id"], state, inputs)
         if "key" in changed:
             self._join(outputs["plan id"], outputs["key id"])
+        if "tags" in changed:
+            self._tag(state)
         return State(outputs)
 
     def delete(self, state: State) -> None:
@@ -113,10 +122,23 @@ class ApiAccess:
         operations: list[PatchOperationTypeDef] = [
             {"op": "replace", "path": path, "value": value} for path, value in values.items()
         ]
-        wanted, found = self.desired(inputs)["stages"], state.properties["stages"]
+        wanted, found = self._wanted(inputs)["stages"], state.properties["stages"]
         operations += [{"op": "remove", "path": "/apiStages", "value": s} for s in found if s not in wanted]
         operations += [{"op": "add", "path": "/apiStages", "value": s} for s in wanted if s not in found]
         self._patch(plan, operations)
+
+    def _tags(self, key: Any, plan: Any) -> dict[str, str]:
+        """What both have."""
+        found = [one.get("tags", {}) for one in (key, plan) if one]
+        shared = {name: text for name, text in found[0].items() if all(tags.get(name) == text for tags in found)}
+        return self._context.ours(shared)
+
+    def _tag(self, state: State) -> None:
+        """What was there before; what was made just now has its tags."""
+        for path, output in (("/apikeys/", "key id"), ("/usageplans/", "plan id")):
+            if output in state.outputs:
+                arn = self._context.names.api_gateway_arn(path + state.outputs[output])
+                self._apigateway.tag_resource(resourceArn=arn, tags=self._context.tags)
 
     def _join(self, plan: str, key: str) -> None:
         try:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code
 from asyncjobs.errors import ProvisionError
-from asyncjobs.provision.context import Context, policy
+from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours, tag_dict, tag_list
 
 _ALL_BLOCKED: Any = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
 )
+
+_ACLS_OFF: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
+_SSE: Literal["AES256"] = "AES256"
 
 
 class Bucket:
@@ -34,9 +37,11 @@ class Bucket:
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
         return {
             "public access block": _ALL_BLOCKED,
-            "encryption": "AES256",
+            "object ownership": _ACLS_OFF,
+            "encryption": _SSE,
             "lifecycle": self._lifecycle(),
             "policy": self._tls_only(),
+            "tags": self._context.tags,
         }
 
     def read(self) -> State | None:
@@ -52,8 +57,9 @@ class Bucket:
                     hint="Choose another stack name with `--stack NAME`.",
                 ) from error
             raise
-        require_ours(tag_dict(self._tags()), self._context.names.stack, self.title)
-        return State({"name": self._name}, self._properties())
+        tags = self._tags()
+        require_ours(tags, self._context.names.stack, self.title)
+        return State({"name": self._name}, {**self._properties(), "tags": self._context.ours(tags)})
 
     def create(self, inputs: Inputs) -> State:
         # Tags come with the creation: a crash between two calls would leave a bucket that nobody owns.
@@ -63,7 +69,7 @@ class Bucket:
         try:
             self._s3.create_bucket(
                 Bucket=self._name,
-                ObjectOwnership="BucketOwnerEnforced",
+                ObjectOwnership=_ACLS_OFF,
                 CreateBucketConfiguration=settings,
             )
         except self._s3.exceptions.BucketAlreadyOwnedByYou:
@@ -75,13 +81,18 @@ class Bucket:
                 hint="Choose another stack name with `--stack NAME`.",
             ) from error
         else:
-            self._tag_if_ignored()
+            # Encryption is not among them: S3 encrypts whatever no rule is set for, with these same keys.
+            left = frozenset({"public access block", "lifecycle", "policy"})
+            if not self._tags():
+                # S3 takes tags with the creation since 2025; an endpoint that does not, drops them without a word.
+                left |= {"tags"}
+            return self.update(State({"name": self._name}), left, inputs)
         state = self.read()
         if state is None:
             raise ProvisionError(
                 f"{self.title} was deleted while it was being created.", hint="Run `asyncjobs up` again."
             )
-        return self.update(state, frozenset(self.desired(inputs)), inputs)
+        return self.update(state, differing(self.desired(inputs), state), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         if "public access block" in changed:
@@ -90,8 +101,14 @@ class Bucket:
                 PublicAccessBlockConfiguration=_ALL_BLOCKED,
                 ExpectedBucketOwner=self._owner,
             )
+        if "object ownership" in changed:
+            self._s3.put_bucket_ownership_controls(
+                Bucket=self._name,
+                OwnershipControls={"Rules": [{"ObjectOwnership": _ACLS_OFF}]},
+                ExpectedBucketOwner=self._owner,
+            )
         if "encryption" in changed:
-            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+            rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": _SSE}}
             self._s3.put_bucket_encryption(
                 Bucket=self._name,
                 ServerSideEncryptionConfiguration={"Rules": [rule]},
@@ -107,6 +124,10 @@ class Bucket:
             self._s3.put_bucket_policy(
                 Bucket=self._name, Policy=json.dumps(self._tls_only()), ExpectedBucketOwner=self._owner
             )
+        if "tags" in changed:
+            # It replaces all tags of the bucket, other people's too.
+            tagging: Any = {"TagSet": tag_list({**self._tags(), **self._context.tags})}
+            self._s3.put_bucket_tagging(Bucket=self._name, Tagging=tagging, ExpectedBucketOwner=self._owner)
         return state
 
     def delete(self, state: State) -> None:
@@ -117,14 +138,8 @@ class Bucket:
             if error_code(error) != "NoSuchBucket":
                 raise
 
-    def _tags(self) -> Any:
-        return self._found(lambda: self._s3.get_bucket_tagging(Bucket=self._name)["TagSet"])
-
-    def _tag_if_ignored(self) -> None:
-        """S3 takes tags with the creation since 2025; an S3-compatible endpoint that does not, drops them silently."""
-        if not self._tags():
-            tagging: Any = {"TagSet": tag_list(self._context.tags)}
-            self._s3.put_bucket_tagging(Bucket=self._name, Tagging=tagging, ExpectedBucketOwner=self._owner)
+    def _tags(self) -> dict[str, str]:
+        return tag_dict(self._found(lambda: self._s3.get_bucket_tagging(Bucket=self._name)["TagSet"]))
 
     def _empty(self) -> None:
         """S3 deletes only empty buckets: no objects, no versions, no unfinished uploads."""
@@ -153,10 +168,15 @@ class Bucket:
         encryption = self._found(
             lambda: self._s3.get_bucket_encryption(Bucket=self._name)["ServerSideEncryptionConfiguration"]["Rules"]
         )
+        ownership = self._found(
+            lambda: self._s3.get_bucket_ownership_controls(Bucket=self._name)["OwnershipControls"]["Rules"]
+        )
         document = self._found(lambda: self._s3.get_bucket_policy(Bucket=self._name)["Policy"])
         return {
             "public access block": blocks,
-            "encryption": encryption[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] if encryption else "",
+            "object ownership": ownership[0]["ObjectOwnership"] if ownership else "",
+            # No rule means this one: https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html
+            "encryption": encryption[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] if encryption else _SSE,
             "lifecycle": rules,
             "policy": json.loads(document) if document else {},
         }

@@ -24,17 +24,22 @@ class Cluster:
         self.title = f"ECS cluster {self._name}"
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        return {"capacity providers": sorted(_PROVIDERS)}
+        # Container Insights is not among them: it costs by task and metric, so the account's own default stands.
+        return {"capacity providers": sorted(_PROVIDERS), "tags": self._context.tags}
 
     def read(self) -> State | None:
         clusters = self._ecs.describe_clusters(clusters=[self._name], include=["TAGS"])["clusters"]
         found = next((cluster for cluster in clusters if cluster["status"] != "INACTIVE"), None)
         if found is None:
             return None
-        require_ours(tag_dict(found.get("tags"), key="key", value="value"), self._context.names.stack, self.title)
+        tags = tag_dict(found.get("tags"), key="key", value="value")
+        require_ours(tags, self._context.names.stack, self.title)
         return State(
             {"name": self._name, "arn": found["clusterArn"]},
-            {"capacity providers": sorted(found.get("capacityProviders", []))},
+            {
+                "capacity providers": sorted(found.get("capacityProviders", [])),
+                "tags": self._context.ours(tags),
+            },
         )
 
     def create(self, inputs: Inputs) -> State:
@@ -55,9 +60,14 @@ class Cluster:
         return State({"name": self._name, "arn": arn})
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        self._ecs.put_cluster_capacity_providers(
-            cluster=self._name, capacityProviders=list(_PROVIDERS), defaultCapacityProviderStrategy=[]
-        )
+        if "capacity providers" in changed:
+            self._ecs.put_cluster_capacity_providers(
+                cluster=self._name, capacityProviders=list(_PROVIDERS), defaultCapacityProviderStrategy=[]
+            )
+        if "tags" in changed:
+            self._ecs.tag_resource(
+                resourceArn=state.outputs["arn"], tags=tag_list(self._context.tags, key="key", value="value")
+            )
         return state
 
     def delete(self, state: State) -> None:

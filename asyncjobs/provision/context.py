@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from asyncjobs.aws import Clients, Waiter
 from asyncjobs.config import Config
 from asyncjobs.names import Names
+from asyncjobs.provision.resource import State
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Context:
     def tags(self) -> dict[str, str]:
         """The user's tags and, last because nothing may override it, the one that says whose it is."""
         return {**self.config.stack.tags, **self.names.tags}
+
+    def ours(self, found: Mapping[str, str]) -> dict[str, str]:
+        """Of a resource's tags, those this stack sets: what others tagged it with is left alone."""
+        return {key: found[key] for key in self.tags if key in found}
+
+
+def differing(desired: Mapping[str, Any], state: State) -> frozenset[str]:
+    """The properties a `create` has left to set on what it found there already."""
+    return frozenset(key for key, value in desired.items() if state.properties.get(key) != value)
 
 
 def policy(*statements: dict[str, Any]) -> dict[str, Any]:

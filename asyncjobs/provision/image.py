@@ -21,6 +21,7 @@ class GivenImage:
     fixed: frozenset[str] = frozenset()
 
     def __init__(self, uri: str, architecture: str) -> None:
+        self.uri = uri
         self._outputs = {"uri": uri, "architecture": architecture}
         self.title = f"image {uri}"
 

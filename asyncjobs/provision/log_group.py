@@ -22,7 +22,7 @@ class LogGroup:
         self.title = f"log group {self._name}"
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        return {"retention in days": self._context.config.retention.log_days}
+        return {"retention in days": self._context.config.retention.log_days, "tags": self._context.tags}
 
     def read(self) -> State | None:
         groups = self._logs.describe_log_groups(logGroupNamePrefix=self._name)["logGroups"]
@@ -32,7 +32,8 @@ class LogGroup:
         # The ARN in `arn` ends in ":*", which the tagging calls refuse.
         tags = self._logs.list_tags_for_resource(resourceArn=self._context.names.log_group_arn)["tags"]
         require_ours(tags, self._context.names.stack, self.title)
-        return State({"name": self._name}, {"retention in days": found.get("retentionInDays")})
+        properties = {"retention in days": found.get("retentionInDays"), "tags": self._context.ours(tags)}
+        return State({"name": self._name}, properties)
 
     def create(self, inputs: Inputs) -> State:
         def call() -> None:
@@ -45,8 +46,11 @@ class LogGroup:
         return self.update(State({"name": self._name}), frozenset({"retention in days"}), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        days = self._context.config.retention.log_days
-        self._retry(lambda: self._logs.put_retention_policy(logGroupName=self._name, retentionInDays=days))
+        if "retention in days" in changed:
+            days = self._context.config.retention.log_days
+            self._retry(lambda: self._logs.put_retention_policy(logGroupName=self._name, retentionInDays=days))
+        if "tags" in changed:
+            self._logs.tag_resource(resourceArn=self._context.names.log_group_arn, tags=self._context.tags)
         return state
 
     def delete(self, state: State) -> None:

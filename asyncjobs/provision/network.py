@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -19,32 +21,41 @@ if TYPE_CHECKING:
 class Network:
     step = "network"
     needs: tuple[str, ...] = ()
-    fixed: frozenset[str] = frozenset()
+    # A security group stays in its VPC, and tasks in another could not use it.
+    fixed = frozenset({"vpc"})
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, placement: Placement) -> None:
         self._context = context
+        self._placement = placement
         self._ec2 = context.clients.ec2
-        self._settings = context.config.network
         self._name = context.names.security_group
         self.title = f"security group {self._name}"
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        return {"inbound rules": 0}
+        # What goes out is not among them: a group lets everything out from the start, and an operator may know the
+        # few addresses that a handler needs.
+        return {"inbound rules": 0, "vpc": self._placement.vpc, "tags": self._context.tags}
 
     def read(self) -> State | None:
         group = self._find()
         if group is None:
             return None
-        return State(self._outputs(group), {"inbound rules": len(group.get("IpPermissions", []))})
+        return State(
+            self._outputs(group),
+            {
+                "inbound rules": len(group.get("IpPermissions", [])),
+                "vpc": group.get("VpcId", ""),
+                "tags": self._context.ours(tag_dict(group.get("Tags"))),
+            },
+        )
 
     def create(self, inputs: Inputs) -> State:
-        vpc = self._subnets()[0]["VpcId"]
         try:
             # A new group lets everything out and nothing in: all that a worker needs.
             self._ec2.create_security_group(
                 GroupName=self._name,
                 Description=f"asyncjobs stack {self._context.names.stack}: workers, outbound only",
-                VpcId=vpc,
+                VpcId=self._placement.vpc,
                 TagSpecifications=[{"ResourceType": "security-group", "Tags": tag_list(self._context.tags)}],
             )
         except ClientError as error:
@@ -57,11 +68,11 @@ class Network:
         return State(self._outputs(group))
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        group = self._require()
-        self._ec2.revoke_security_group_ingress(
-            GroupId=group["GroupId"],
-            IpPermissions=group["IpPermissions"],
-        )
+        group = state.outputs["security group"]
+        if "inbound rules" in changed:
+            self._ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=self._require()["IpPermissions"])
+        if "tags" in changed:
+            self._ec2.create_tags(Resources=[group], Tags=tag_list(self._context.tags))
         return state
 
     def delete(self, state: State) -> None:
@@ -96,15 +107,46 @@ class Network:
     def _outputs(self, group: SecurityGroupTypeDef) -> dict[str, str]:
         return {"security group": group["GroupId"], "vpc": group.get("VpcId", "")}
 
+
+class Placement:
+    """The subnets of the tasks and whether these need a public address: asked for once, though several want to know."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+
+    @property
+    def vpc(self) -> str:
+        return self._subnets[0]["VpcId"]
+
+    @property
+    def subnets(self) -> list[str]:
+        return [subnet["SubnetId"] for subnet in self._subnets]
+
+    @property
+    def public_ip(self) -> bool:
+        with self._lock:
+            return self._public_ip
+
+    @property
     def _subnets(self) -> list[SubnetTypeDef]:
+        with self._lock:
+            return self._found
+
+    @cached_property
+    def _found(self) -> list[SubnetTypeDef]:
         return find_subnets(self._context)
+
+    @cached_property
+    def _public_ip(self) -> bool:
+        return needs_public_ip(self._context, self._found)
 
 
 def find_subnets(context: Context) -> list[SubnetTypeDef]:
     """The configured subnets, else those of the default VPC.
 
     Raises:
-        ConfigError: There is neither.
+        ConfigError: There is neither, or they are of several VPCs.
     """
     wanted = context.config.network.subnets
     filters = [{"Name": "default-for-az", "Values": ["true"]}]
@@ -119,6 +161,11 @@ def find_subnets(context: Context) -> list[SubnetTypeDef]:
             f"There is no default VPC in {context.names.region}.",
             hint="Put `subnets` (and `security_groups`) under [network] in asyncjobs.toml, "
             "or make one with `aws ec2 create-default-vpc`.",
+        )
+    if len({subnet["VpcId"] for subnet in subnets}) > 1:
+        raise ConfigError(
+            "[network] subnets: they are in more than one VPC.",
+            why="A service's tasks, and their security group, are in one.",
         )
     return subnets
 

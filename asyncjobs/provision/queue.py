@@ -54,6 +54,7 @@ class Queue:
             "ReceiveMessageWaitTimeSeconds": str(LONG_POLL_SECONDS),
             "SqsManagedSseEnabled": "true",
             "Policy": self._tls_only(),
+            "tags": self._context.tags,
         }
         if not self._dead_letters:
             wanted["RedrivePolicy"] = {
@@ -76,13 +77,16 @@ class Queue:
         if redrive:
             redrive["maxReceiveCount"] = int(redrive["maxReceiveCount"])  # AWS may answer it as text
         found["RedrivePolicy"] = redrive
+        found["tags"] = self._context.ours(tags)
         return State(self._outputs(url), found)
 
     def create(self, inputs: Inputs) -> State:
+        attributes = {key: value for key, value in self.desired(inputs).items() if key != "tags"}
+
         def call() -> str:
             return self._sqs.create_queue(
                 QueueName=self._name,
-                Attributes=_wire(self.desired(inputs)),  # type: ignore[arg-type]
+                Attributes=_wire(attributes),  # type: ignore[arg-type]
                 tags=self._context.tags,
             )["QueueUrl"]
 
@@ -96,11 +100,12 @@ class Queue:
         return State(self._outputs(url))
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        desired = self.desired(inputs)
-        self._sqs.set_queue_attributes(
-            QueueUrl=state.outputs["url"],
-            Attributes=_wire({key: desired[key] for key in changed}),  # type: ignore[arg-type]
-        )
+        url, desired = state.outputs["url"], self.desired(inputs)
+        attributes = _wire({key: desired[key] for key in changed - {"tags"}})
+        if attributes:
+            self._sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
+        if "tags" in changed:
+            self._sqs.tag_queue(QueueUrl=url, Tags=self._context.tags)
         return state
 
     def delete(self, state: State) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asyncjobs.assets import read_template
 from asyncjobs.aws import error_code, error_message, has_code
 from asyncjobs.provision.api_document import ApiSettings, render
-from asyncjobs.provision.context import Context
+from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.queue import DAY, MAX_MESSAGE_BYTES
 from asyncjobs.provision.resource import Inputs, State, require_ours
 
@@ -41,29 +41,35 @@ class RestApi:
             "document": _hash(self._document()),
             "rate": float(self._settings.rate),
             "burst": self._settings.burst,
+            "tags": self._context.tags,
         }
 
     def read(self) -> State | None:
         api = self._find()
         if api is None:
             return None
+        tags = self._context.ours(api.get("tags", {}))
         stages = self._apigateway.get_stages(restApiId=api["id"]).get("item", [])
         stage = next((one for one in stages if one["stageName"] == self._settings.stage), stages[0] if stages else None)
         if stage is None:
             # Cut off before it was deployed: everything but the API itself is still to be done.
-            return State(self._outputs(api["id"]), {"stage": self._settings.stage})
+            return State(self._outputs(api["id"]), {"stage": self._settings.stage, "tags": tags})
         limits = stage.get("methodSettings", {}).get("*/*", {})
         return State(
             self._outputs(api["id"], stage["stageName"]),
             {
                 "stage": stage["stageName"],
-                "document": stage.get("description", "").removeprefix(_HASH_PREFIX),
+                "document": self._deployed(api["id"], stage["deploymentId"]),
                 "rate": limits.get("throttlingRateLimit"),
                 "burst": limits.get("throttlingBurstLimit"),
+                "tags": tags,
             },
         )
 
     def create(self, inputs: Inputs) -> State:
+        # Names are not unique, so creating again would make another API.
+        if (state := self.read()) is not None:
+            return self.update(state, differing(self.desired(inputs), state), inputs)
         # Made empty, with its tag, and then filled: ImportRestApi takes no tags, so a crash between import and
         # tagging would leave an API that nobody owns, and names are not unique.
         made = self._context.waiter.retry(
@@ -81,7 +87,7 @@ class RestApi:
             # Names are not unique, so two `up`s at once make two; both take the same one for the first.
             self._delete(made["id"])
         state = State(self._outputs(api), {"stage": self._settings.stage})
-        return self.update(state, frozenset(self.desired(inputs)), inputs)
+        return self.update(state, frozenset({"document", "rate", "burst"}), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         api = state.outputs["id"]
@@ -93,8 +99,11 @@ class RestApi:
                 **self._rate_limit("API Gateway takes one import a second"),
             )
             self._deploy(api, _hash(document))
-        if changed & {"rate", "burst"} or "document" in changed:
+        if changed & {"rate", "burst"}:
             self._throttle(api)
+        if "tags" in changed:
+            arn = self._context.names.api_gateway_arn(f"/restapis/{api}")
+            self._apigateway.tag_resource(resourceArn=arn, tags=self._context.tags)
         return state
 
     def delete(self, state: State) -> None:
@@ -123,33 +132,27 @@ class RestApi:
         return render(self._context.names, settings, read_template("frontend/index.html"))
 
     def _deploy(self, api: str, document_hash: str) -> None:
-        """Deploy what was imported, and note on the stage which document that was."""
-        deployment = self._context.waiter.retry(
-            lambda: self._apigateway.create_deployment(restApiId=api),
-            **self._rate_limit("API Gateway takes one deployment every 5 seconds"),
-        )["id"]
-        description = _HASH_PREFIX + document_hash
-        try:
-            self._apigateway.create_stage(
-                restApiId=api,
-                stageName=self._settings.stage,
-                deploymentId=deployment,
-                description=description,
-                tags=self._context.tags,
-            )
-        except self._apigateway.exceptions.ConflictException:
-            self._patch_stage(api, {"/deploymentId": deployment, "/description": description})
+        """Deploy what was imported to the stage, in one call that also notes which document it was.
 
-    def _throttle(self, api: str) -> None:
-        self._patch_stage(
-            api,
-            {
-                f"{_ALL_METHODS}/throttling/rateLimit": f"{self._settings.rate:g}",
-                f"{_ALL_METHODS}/throttling/burstLimit": str(self._settings.burst),
-            },
+        A deployment made apart from its stage would be left behind by a crash between the two.
+        """
+        self._context.waiter.retry(
+            lambda: self._apigateway.create_deployment(
+                restApiId=api, stageName=self._settings.stage, description=_HASH_PREFIX + document_hash
+            ),
+            **self._rate_limit("API Gateway takes one deployment every 5 seconds"),
         )
 
-    def _patch_stage(self, api: str, values: Mapping[str, str]) -> None:
+    def _deployed(self, api: str, deployment: str) -> str:
+        """The hash of the document that a deployment was made of."""
+        found = self._apigateway.get_deployment(restApiId=api, deploymentId=deployment)
+        return found.get("description", "").removeprefix(_HASH_PREFIX)
+
+    def _throttle(self, api: str) -> None:
+        values = {
+            f"{_ALL_METHODS}/throttling/rateLimit": f"{self._settings.rate:g}",
+            f"{_ALL_METHODS}/throttling/burstLimit": str(self._settings.burst),
+        }
         operations: list[PatchOperationTypeDef] = [
             {"op": "replace", "path": path, "value": value} for path, value in values.items()
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,15 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code, has_code
 from asyncjobs.names import Names
-from asyncjobs.provision.context import Context, policy
+from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 
 POLICY_NAME = "asyncjobs"
+# arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, before what ECS adds to it.
+SECRET_ARN_PARTS = 7
+_ECR_URI = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,22 @@ class Role:
         self.title = f"IAM role {spec.name}"
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        return {"trust": self._spec.trust, "policy": self._spec.policy}
+        return {"trust": self._spec.trust, "policy": self._spec.policy, "tags": self._context.tags}
 
     def read(self) -> State | None:
         try:
             role = self._iam.get_role(RoleName=self._spec.name)["Role"]
         except self._iam.exceptions.NoSuchEntityException:
             return None
-        require_ours(tag_dict(role.get("Tags")), self._context.names.stack, self.title)
+        tags = tag_dict(role.get("Tags"))
+        require_ours(tags, self._context.names.stack, self.title)
         return State(
             {"arn": role["Arn"]},
-            {"trust": _document(role["AssumeRolePolicyDocument"]), "policy": self._policy()},
+            {
+                "trust": _document(role["AssumeRolePolicyDocument"]),
+                "policy": self._policy(),
+                "tags": self._context.ours(tags),
+            },
         )
 
     def create(self, inputs: Inputs) -> State:
@@ -64,7 +75,7 @@ class Role:
             state = self.read()  # refuses a namesake; another `up` of this stack may just have made it
             if state is None:
                 raise
-            arn = state.outputs["arn"]
+            return self.update(state, differing(self.desired(inputs), state), inputs)
         return self.update(State({"arn": arn}), frozenset({"policy"}), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
@@ -78,6 +89,9 @@ class Role:
                     RoleName=self._spec.name, PolicyName=POLICY_NAME, PolicyDocument=document
                 )
             )
+        if "tags" in changed:
+            tags = tag_list(self._context.tags)
+            self._retry(lambda: self._iam.tag_role(RoleName=self._spec.name, Tags=tags))
         return state
 
     def delete(self, state: State) -> None:
@@ -134,13 +148,26 @@ def api_role(names: Names) -> RoleSpec:
     )
 
 
-def execution_role(names: Names, *, secrets: tuple[str, ...] = ()) -> RoleSpec:
-    """What ECS may do to start a task: write its logs, and read the secrets the configuration names."""
+def execution_role(names: Names, *, image: str = "", secrets: tuple[str, ...] = ()) -> RoleSpec:
+    """What ECS may do to start a task: pull its image, write its logs, read the secrets the configuration names.
+
+    Args:
+        image: The URI of an image that was given; it may be in another repository of ECR than the stack's.
+        secrets: What ECS takes as `valueFrom`: ARNs, for Secrets Manager with a JSON key and version after them.
+    """
+    given = ecr_repository_arn(image, names.partition)
     statements = [
+        # A token is for the whole registry; this action knows no resource:
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+        _allow(["ecr:GetAuthorizationToken"], "*"),
+        _allow(
+            ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+            sorted({names.repository_arn, given} - {""}),
+        ),
         _allow(["logs:CreateLogStream", "logs:PutLogEvents"], f"{names.log_group_arn}:log-stream:*"),
     ]
-    managed = sorted(arn for arn in secrets if ":secretsmanager:" in arn)
-    parameters = sorted(arn for arn in secrets if ":ssm:" in arn)
+    managed = sorted({":".join(arn.split(":")[:SECRET_ARN_PARTS]) for arn in secrets if ":secretsmanager:" in arn})
+    parameters = sorted({arn for arn in secrets if ":ssm:" in arn})
     if managed:
         statements.append(_allow(["secretsmanager:GetSecretValue"], managed))
     if parameters:
@@ -157,9 +184,17 @@ def task_role(names: Names) -> RoleSpec:
         policy(
             _allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], names.queue_arn),
             _allow(["dynamodb:GetItem", "dynamodb:UpdateItem"], names.table_arn),
+            # PutObject covers multipart uploads; one that breaks off is ended by the bucket's lifecycle.
             _allow(["s3:GetObject", "s3:PutObject"], f"{names.bucket_arn}/*"),
+            _allow(["ecs:UpdateTaskProtection"], names.tasks_arn),
         ),
     )
+
+
+def ecr_repository_arn(image: str, partition: str) -> str:
+    """The ARN of the ECR repository that an image URI names, "" where it is elsewhere."""
+    match = _ECR_URI.match(image)
+    return f"arn:{partition}:ecr:{match['region']}:{match['account']}:repository/{match['name']}" if match else ""
 
 
 def _allow(actions: list[str], resource: str | list[str]) -> dict[str, Any]:

@@ -9,11 +9,15 @@ sets it to the minimum. Target tracking would not leave zero by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from asyncjobs.aws import has_code
 from asyncjobs.provision.context import Context
-from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+from asyncjobs.provision.resource import Inputs, Outputs, State, require_ours, tag_dict, tag_list
+
+if TYPE_CHECKING:
+    from mypy_boto3_application_autoscaling.type_defs import ScalingPolicyTypeDef
+    from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
 
 NAMESPACE: Literal["ecs"] = "ecs"
 DIMENSION: Literal["ecs:service:DesiredCount"] = "ecs:service:DesiredCount"
@@ -42,32 +46,34 @@ class Scaling:
             "max": self._settings.max,
             "busy policy": self._steps("busy"),
             "idle policy": self._steps("idle"),
-            "busy alarm": self._expression(),
-            "idle alarm": self._expression(),
+            **{f"{which} alarm": self._watched(which) for which in _BOTH},
+            "tags": self._context.tags,
         }
 
     def read(self) -> State | None:
         targets = self._autoscaling.describe_scalable_targets(
             ServiceNamespace=NAMESPACE, ResourceIds=[self._resource], ScalableDimension=DIMENSION
         )["ScalableTargets"]
-        policies = self._autoscaling.describe_scaling_policies(
-            ServiceNamespace=NAMESPACE, ResourceId=self._resource, ScalableDimension=DIMENSION
-        )["ScalingPolicies"]
         alarms = self._cloudwatch.describe_alarms(AlarmNames=[self._alarm("busy"), self._alarm("idle")])["MetricAlarms"]
-        if not (targets or policies or alarms):
+        if not (targets or alarms):
             return None
-        for alarm in alarms:
-            tags = self._cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
-            require_ours(tag_dict(tags), self._context.names.stack, f"CloudWatch alarm {alarm['AlarmName']}")
+        tags = [self._alarm_tags(alarm) for alarm in alarms]
+        # Policies go with their target.
+        policies = self._policies() if targets else []
+        parts = {alarm["AlarmName"]: alarm["AlarmArn"] for alarm in alarms}
+        if targets:
+            parts["target"] = targets[0]["ScalableTargetARN"]
         steps = {policy["PolicyName"]: _read_steps(policy) for policy in policies}
-        expressions = {alarm["AlarmName"]: _read_expression(alarm) for alarm in alarms}
+        arns = {policy["PolicyName"]: policy["PolicyARN"] for policy in policies}
+        rules = {alarm["AlarmName"]: _read_alarm(alarm, arns) for alarm in alarms}
         return State(
-            {},
+            parts,
             {
                 "min": targets[0]["MinCapacity"] if targets else None,
                 "max": targets[0]["MaxCapacity"] if targets else None,
                 **{f"{which} policy": steps.get(self._alarm(which)) for which in _BOTH},
-                **{f"{which} alarm": expressions.get(self._alarm(which)) for which in _BOTH},
+                **{f"{which} alarm": rules.get(self._alarm(which)) for which in _BOTH},
+                "tags": self._shared(tags),
             },
         )
 
@@ -81,6 +87,8 @@ class Scaling:
             # The alarm names the policy by its ARN, which only the answer to PutScalingPolicy tells.
             if changed & {f"{which} policy", f"{which} alarm"}:
                 self._put_alarm(which, self._put_policy(which))
+        if "tags" in changed:
+            self._tag(state.outputs)
         return state
 
     def delete(self, state: State) -> None:
@@ -139,19 +147,52 @@ class Scaling:
         return arn
 
     def _put_alarm(self, which: Which, policy_arn: str) -> None:
-        busy = which == "busy"
         self._cloudwatch.put_metric_alarm(
             AlarmName=self._alarm(which),
             AlarmDescription=f"asyncjobs stack {self._context.names.stack}: tasks needed for the queue's jobs",
             AlarmActions=[policy_arn],
             Metrics=self._metrics(),
-            Threshold=1,
-            ComparisonOperator="GreaterThanOrEqualToThreshold" if busy else "LessThanThreshold",
-            EvaluationPeriods=1 if busy else IDLE_MINUTES,
-            # SQS reports nothing of a queue that nobody used for six hours: that is idle.
-            TreatMissingData="notBreaching" if busy else "breaching",
+            **self._rule(which),
             Tags=tag_list(self._context.tags),
         )
+
+    def _watched(self, which: Which) -> dict[str, Any]:
+        return {**self._rule(which), "Expression": self._expression(), "acts": True}
+
+    def _rule(self, which: Which) -> Any:
+        busy = which == "busy"
+        return {
+            "Threshold": 1.0,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold" if busy else "LessThanThreshold",
+            "EvaluationPeriods": 1 if busy else IDLE_MINUTES,
+            # SQS reports nothing of a queue that nobody used for six hours: that is idle.
+            "TreatMissingData": "notBreaching" if busy else "breaching",
+        }
+
+    def _policies(self) -> list[ScalingPolicyTypeDef]:
+        return self._autoscaling.describe_scaling_policies(
+            ServiceNamespace=NAMESPACE, ResourceId=self._resource, ScalableDimension=DIMENSION
+        )["ScalingPolicies"]
+
+    def _alarm_tags(self, alarm: MetricAlarmTypeDef) -> dict[str, str]:
+        tags = tag_dict(self._cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"])
+        require_ours(tags, self._context.names.stack, f"CloudWatch alarm {alarm['AlarmName']}")
+        return tags
+
+    def _shared(self, found: list[dict[str, str]]) -> dict[str, str]:
+        """Of our tags those that all parts have."""
+        return {key: text for key, text in self._context.tags.items() if all(tags.get(key) == text for tags in found)}
+
+    def _tag(self, parts: Outputs) -> None:
+        """PutMetricAlarm and RegisterScalableTarget leave the tags of what is there already as they are.
+
+        The target comes first: `read` looks at the alarms' tags, so these say that all have been set.
+        """
+        if "target" in parts:
+            self._autoscaling.tag_resource(ResourceARN=parts["target"], Tags=self._context.tags)
+        for which in _BOTH:
+            if arn := parts.get(self._alarm(which)):
+                self._cloudwatch.tag_resource(ResourceARN=arn, Tags=tag_list(self._context.tags))
 
     def _steps(self, which: Which) -> Any:
         """Bounds are relative to the alarms' threshold of 1 task."""
@@ -215,5 +256,9 @@ def _read_steps(policy: Any) -> list[dict[str, Any]]:
     return [dict(step) for step in policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", [])]
 
 
-def _read_expression(alarm: Any) -> str:
-    return next((metric["Expression"] for metric in alarm.get("Metrics", []) if "Expression" in metric), "")
+def _read_alarm(alarm: Any, policy_arns: Mapping[str, str]) -> dict[str, Any]:
+    """Its rule, and whether it does anything: an alarm has the name of its policy."""
+    rule = {key: alarm.get(key) for key in ("ComparisonOperator", "EvaluationPeriods", "TreatMissingData")}
+    expressions = [metric["Expression"] for metric in alarm.get("Metrics", []) if "Expression" in metric]
+    acts = alarm.get("ActionsEnabled", True) and policy_arns.get(alarm["AlarmName"]) in alarm.get("AlarmActions", [])
+    return {**rule, "Threshold": float(alarm["Threshold"]), "Expression": "".join(expressions), "acts": acts}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code, error_message, has_code
 from asyncjobs.errors import ProvisionError, TimedOutError
 from asyncjobs.provision.context import Context
-from asyncjobs.provision.network import find_subnets, needs_public_ip
+from asyncjobs.provision.network import Placement
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 from asyncjobs.provision.stopped_tasks import why_stopped
 from asyncjobs.provision.task_definition import CONTAINER
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceTypeDef
 
 ROLLOUT_SECONDS = 900
+DEPLOYMENT: Any = {
+    "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+    "minimumHealthyPercent": 100,
+    "maximumPercent": 200,
+}
+TAGS_FROM: Literal["SERVICE"] = "SERVICE"
 
 
 class Service:
@@ -26,8 +32,9 @@ class Service:
     needs = ("cluster", "task-definition", "network")
     fixed: frozenset[str] = frozenset()
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, placement: Placement) -> None:
         self._context = context
+        self._placement = placement
         self._ecs = context.clients.ecs
         self._cluster = context.names.cluster
         self._name = context.names.service
@@ -37,6 +44,11 @@ class Service:
         wanted = {
             "task definition": inputs.get("task-definition", "arn"),
             "network": self._network(inputs),
+            "capacity": {one["capacityProvider"]: one["weight"] for one in self._capacity()},
+            "deployment": DEPLOYMENT,
+            "exec": False,
+            "tags to tasks": TAGS_FROM,
+            "tags": self._context.tags,
         }
         # An `up` that waits is not done while tasks are still starting, or failed to, after an earlier one.
         return {**wanted, "rollout": "COMPLETED"} if self._context.wait else wanted
@@ -48,7 +60,8 @@ class Service:
             service = None
         if service is None or service["status"] == "INACTIVE":
             return None
-        require_ours(tag_dict(service.get("tags"), key="key", value="value"), self._context.names.stack, self.title)
+        tags = tag_dict(service.get("tags"), key="key", value="value")
+        require_ours(tags, self._context.names.stack, self.title)
         found = service.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
         network = {
             "subnets": sorted(found.get("subnets", [])),
@@ -57,7 +70,13 @@ class Service:
         }
         return State(
             {"name": self._name, "arn": service["serviceArn"]},
-            {"task definition": service["taskDefinition"], "network": network, "rollout": _rollout(service)},
+            {
+                "task definition": service["taskDefinition"],
+                "network": network,
+                **_settings(service),
+                "tags": self._context.ours(tags),
+                "rollout": _rollout(service),
+            },
         )
 
     def create(self, inputs: Inputs) -> State:
@@ -70,13 +89,9 @@ class Service:
                 desiredCount=max(1, self._context.config.scaling.min),
                 capacityProviderStrategy=self._capacity(),
                 networkConfiguration={"awsvpcConfiguration": self._network(inputs)},
-                deploymentConfiguration={
-                    "deploymentCircuitBreaker": {"enable": True, "rollback": True},
-                    "minimumHealthyPercent": 100,
-                    "maximumPercent": 200,
-                },
+                deploymentConfiguration=DEPLOYMENT,
                 enableExecuteCommand=False,
-                propagateTags="SERVICE",
+                propagateTags=TAGS_FROM,
                 tags=tag_list(self._context.tags, key="key", value="value"),
             )["service"]["serviceArn"]
 
@@ -91,17 +106,33 @@ class Service:
         return State({"name": self._name, "arn": arn})
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        if changed != {"rollout"} or state.properties["rollout"] == "FAILED":
-            self._ecs.update_service(
-                cluster=self._cluster,
-                service=self._name,
-                taskDefinition=inputs.get("task-definition", "arn"),
-                networkConfiguration={"awsvpcConfiguration": self._network(inputs)},
-                # The same definition again starts nothing by itself.
-                forceNewDeployment=changed == {"rollout"},
+        if "tags" in changed:
+            # Running tasks keep what they were started with: no job is stopped for a tag.
+            self._ecs.tag_resource(
+                resourceArn=state.outputs["arn"], tags=tag_list(self._context.tags, key="key", value="value")
             )
+        rest = changed - {"tags"}
+        if not rest:
+            return state
+        if rest != {"rollout"} or state.properties["rollout"] == "FAILED":
+            self._ecs.update_service(cluster=self._cluster, service=self._name, **self._arguments(rest, inputs))
         self._until_stable()
         return state
+
+    def _arguments(self, changed: frozenset[str], inputs: Inputs) -> Any:
+        """Of UpdateService; what is not named there stays."""
+        arguments: dict[str, dict[str, Any]] = {
+            "task definition": {"taskDefinition": inputs.get("task-definition", "arn")},
+            "network": {"networkConfiguration": {"awsvpcConfiguration": self._network(inputs)}},
+            # Tasks stay where they are until they are replaced, and ECS has refused a new strategy without it.
+            "capacity": {"capacityProviderStrategy": self._capacity(), "forceNewDeployment": True},
+            "deployment": {"deploymentConfiguration": DEPLOYMENT},
+            "exec": {"enableExecuteCommand": False},
+            "tags to tasks": {"propagateTags": TAGS_FROM},
+            # Nothing but what failed before: the same definition again starts nothing by itself.
+            "rollout": {"forceNewDeployment": True} if changed == {"rollout"} else {},
+        }
+        return {name: value for key in sorted(changed) for name, value in arguments[key].items()}
 
     def delete(self, state: State) -> None:
         self._context.waiter.retry(
@@ -127,12 +158,11 @@ class Service:
         return [{"capacityProvider": name, "weight": share} for name, share in shares if share]
 
     def _network(self, inputs: Inputs) -> Any:
-        subnets = find_subnets(self._context)
         groups = self._context.config.network.security_groups or [inputs.get("network", "security group")]
         return {
-            "subnets": sorted(subnet["SubnetId"] for subnet in subnets),
+            "subnets": self._placement.subnets,
             "securityGroups": sorted(groups),
-            "assignPublicIp": "ENABLED" if needs_public_ip(self._context, subnets) else "DISABLED",
+            "assignPublicIp": "ENABLED" if self._placement.public_ip else "DISABLED",
         }
 
     def _describe(self) -> ServiceTypeDef | None:
@@ -186,6 +216,23 @@ class Service:
         service = self._describe()
         events = service.get("events", []) if service else []
         return events[0]["message"] if events else "ECS reports no event."
+
+
+def _settings(service: ServiceTypeDef) -> dict[str, Any]:
+    strategy: Any = service.get("capacityProviderStrategy", [])
+    deployment: Any = service.get("deploymentConfiguration", {})
+    breaker = deployment.get("deploymentCircuitBreaker", {})
+    return {
+        "capacity": {one["capacityProvider"]: one.get("weight", 0) for one in strategy},
+        # ECS adds further settings to its answer as it learns them; these are the ones asked for.
+        "deployment": {
+            "deploymentCircuitBreaker": {key: breaker.get(key, False) for key in ("enable", "rollback")},
+            "minimumHealthyPercent": deployment.get("minimumHealthyPercent"),
+            "maximumPercent": deployment.get("maximumPercent"),
+        },
+        "exec": service.get("enableExecuteCommand", False),
+        "tags to tasks": service.get("propagateTags", "NONE"),
+    }
 
 
 def _rollout(service: ServiceTypeDef) -> str:

@@ -6,9 +6,11 @@ from asyncjobs.provision.api_access import ApiAccess
 from asyncjobs.provision.bucket import Bucket
 from asyncjobs.provision.cluster import Cluster
 from asyncjobs.provision.context import Context
+from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.log_group import LogGroup
-from asyncjobs.provision.network import Network
+from asyncjobs.provision.network import Network, Placement
 from asyncjobs.provision.queue import Queue
+from asyncjobs.provision.repository import Repository
 from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.rest_api import RestApi
 from asyncjobs.provision.roles import Role, api_role, execution_role, task_role
@@ -25,25 +27,27 @@ def stack_resources(context: Context, image: Resource) -> list[Resource]:
         image: What puts the worker's image where tasks can be started from; its step is "image".
     """
     names, config = context.names, context.config
+    # Known before anything is made, so that the role need not wait for the image.
+    given = image.uri if isinstance(image, GivenImage) else ""
     secrets = tuple(config.worker.secrets.values())
-    resources: list[Resource] = [
+    placement = Placement(context)
+    return [
         # Roles come first: nothing speeds up the time they take to be known across AWS.
         Role(context, api_role(names)),
         Role(context, task_role(names)),
-        Role(context, execution_role(names, secrets=secrets)),
+        Role(context, execution_role(names, image=given, secrets=secrets)),
+        Repository(context),
         image,
         Table(context),
         Queue(context, dead_letters=True),
         Queue(context),
         Bucket(context),
         LogGroup(context),
-        Network(context),
+        Network(context, placement),
         Cluster(context),
         TaskDefinition(context),
-        Service(context),
+        Service(context, placement),
         Scaling(context),
         RestApi(context),
+        ApiAccess(context),
     ]
-    if config.api.auth == "api-key":
-        resources.append(ApiAccess(context))
-    return resources

@@ -33,7 +33,7 @@ class TaskDefinition:
         self.title = f"ECS task definition {self._family}"
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
-        return {"definition": _hash(self._definition(inputs))}
+        return {"definition": _hash(self._definition(inputs)), "tags": self._context.tags}
 
     def read(self) -> State | None:
         try:
@@ -46,7 +46,10 @@ class TaskDefinition:
         if answer["taskDefinition"].get("status") != "ACTIVE":
             return None
         require_ours(tags, self._context.names.stack, self.title)
-        return State({"arn": answer["taskDefinition"]["taskDefinitionArn"]}, {"definition": tags.get(HASH_TAG, "")})
+        return State(
+            {"arn": answer["taskDefinition"]["taskDefinitionArn"]},
+            {"definition": tags.get(HASH_TAG, ""), "tags": self._context.ours(tags)},
+        )
 
     def create(self, inputs: Inputs) -> State:
         definition = self._definition(inputs)
@@ -55,8 +58,16 @@ class TaskDefinition:
         return State({"arn": answer["taskDefinition"]["taskDefinitionArn"]})
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        """A definition never changes: a new revision is registered, and the service moves on to it."""
-        return self.create(inputs)
+        """A definition never changes: a new revision is registered, and the service moves on to it.
+
+        Tags do change: a new revision for their sake would replace every running task.
+        """
+        if "definition" in changed:
+            return self.create(inputs)
+        self._ecs.tag_resource(
+            resourceArn=state.outputs["arn"], tags=tag_list(self._context.tags, key="key", value="value")
+        )
+        return state
 
     def delete(self, state: State) -> None:
         for arn in self._revisions("ACTIVE"):
