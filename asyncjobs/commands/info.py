@@ -33,6 +33,8 @@ _LABELS = {
     "runningTasks": "running tasks",
     "endpointUrl": "AWS endpoint",
 }
+# The steps whose outputs are shown.
+_SHOWN = {"api", "api-key", "queue", "dead-letter-queue", "table", "bucket", "repository", "cluster", "logs"}
 
 
 def run(session: Session, *, show_key: bool) -> None:
@@ -57,7 +59,7 @@ def _facts(session: Session, target: Target, *, show_key: bool) -> dict[str, Any
         for resource in stack_resources(
             target.context(Config(), NullProgress()), target.image(None, Config(), NullProgress())
         )
-        if resource.step in ("api", "api-key", "queue", "dead-letter-queue", "table", "bucket", "cluster", "logs")
+        if resource.step in _SHOWN
     }
     with translated():
         states, errors, _ = run_graph(dict.fromkeys(resources, ()), lambda step: resources[step].read())
@@ -86,6 +88,7 @@ def _facts(session: Session, target: Target, *, show_key: bool) -> dict[str, Any
         "deadLetterQueueUrl": output("dead-letter-queue", "url"),
         "table": output("table", "name"),
         "bucket": output("bucket", "name"),
+        "repository": output("repository", "name"),
         "cluster": output("cluster", "name"),
         "service": target.names.service if output("cluster", "name") else None,
         "logGroup": output("logs", "name"),

@@ -515,7 +515,7 @@ def test_info_masks_the_key(stack: Stack):
     shown, masked = stack.json("info", "--show-key"), stack.json("info")
     assert masked["apiKey"] != shown["apiKey"]
     assert {"stack", "target", "account", "region", "apiUrl", "queueUrl", "deadLetterQueueUrl", "table"} <= set(shown)
-    assert {"bucket", "cluster", "service", "logGroup"} <= set(shown)
+    assert {"bucket", "repository", "cluster", "service", "logGroup"} <= set(shown)
     assert shown["target"] == "local"
 
 
