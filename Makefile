@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -25,6 +25,15 @@ format: .venv/dev
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
 
+# prowler pins hundreds of packages, so it has an environment of its own, which takes minutes and 2 GB to make.
+posture: .venv/dev .venv-prowler/made
+	.venv/bin/python tests/posture/run.py .venv-prowler/bin/prowler
+
+.venv-prowler/made:
+	$(PYTHON) -m venv .venv-prowler
+	PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-prowler/bin/python -m pip install --quiet 'prowler==5.46.0'
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("asyncjobs needs Python 3.11 or later, and this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
@@ -38,4 +47,4 @@ bench: .venv/dev
 	touch $@ .venv/local
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-prowler

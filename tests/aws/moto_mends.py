@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import unescape
 
 from moto.apigateway.exceptions import UsagePlanNotFoundException
 from moto.apigateway.models import APIGatewayBackend, RestAPI
@@ -14,6 +16,7 @@ from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.exceptions import JsonRESTError
 from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.s3.responses import S3Response
 from moto.sqs.models import Queue as MotoQueue
 
 Setter = Callable[[Any, str, Any], None]
@@ -31,6 +34,7 @@ def mend(set_attribute: Setter) -> None:
     _tags_more_than_stages(set_attribute)
     _tags_scalable_targets(set_attribute)
     _keeps_all_of_a_service(set_attribute)
+    _tags_buckets_as_they_are_made(set_attribute)
     _says_what_is_not_there(set_attribute)
 
 
@@ -119,6 +123,21 @@ def _keeps_all_of_a_service(set_attribute: Setter) -> None:
         return answer
 
     set_attribute(EC2ContainerServiceResponse, "create_service", create_service)
+
+
+def _tags_buckets_as_they_are_made(set_attribute: Setter) -> None:
+    """moto's CreateBucket drops the tags in its CreateBucketConfiguration."""
+    original = S3Response._bucket_response_put
+
+    def put(self: Any, request: Any, bucket_name: str, querystring: Any) -> Any:
+        answer = original(self, request, bucket_name, querystring)
+        body = self.body.decode() if isinstance(self.body, bytes) else self.body
+        if "<CreateBucketConfiguration" in body:
+            pairs = re.findall(r"<Key>(.*?)</Key>\s*<Value>(.*?)</Value>", body)
+            self.backend.put_bucket_tagging(bucket_name, {unescape(key): unescape(text) for key, text in pairs})
+        return answer
+
+    set_attribute(S3Response, "_bucket_response_put", put)
 
 
 def _says_what_is_not_there(set_attribute: Setter) -> None:

@@ -13,18 +13,15 @@ from typing import Any
 import boto3
 from botocore.model import OperationModel, Shape
 
-# The models write regular expressions in Java's form; these are the two that Python has no word for.
+# The models write patterns in Java's form; Python has no word for these. All of them occur within brackets only.
 _JAVA_CLASSES = {
-    r"\p{L}": "a-zA-ZÀ-ɏ",
+    r"\p{L}": "a-zA-Z\u00c0-\u024f",
     r"\p{Z}": r"\s",
     r"\p{N}": "0-9",
     r"\p{P}": r"!-/:-@\[-`{-~",
     r"\p{M}": "",
     r"\p{S}": "",
 }
-
-# IAM's model has pattern and length of names on shapes that policies share, without saying that whitespace counts.
-UNCHECKED = frozenset({"PolicyDocument", "AssumeRolePolicyDocument"})
 
 
 class RefusedError(AssertionError):
@@ -43,7 +40,7 @@ def _check(params: dict[str, Any], model: OperationModel, **_: Any) -> None:
 
 
 def _problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
-    if value is None or path.rsplit(".", 1)[-1] in UNCHECKED:
+    if value is None:
         return
     if shape.type_name == "structure":
         yield from _structure(value, shape, path)
@@ -80,7 +77,8 @@ def _text(value: str, shape: Any, path: str) -> Iterator[str]:
             compiled = re.compile(pattern)
         except re.error:
             return  # a form that only Java has
-        if not compiled.search(value):
+        # AWS's services match the whole, whether or not the pattern says so.
+        if not compiled.fullmatch(value):
             yield f"{path} = {value!r}: must match {pattern}"
 
 

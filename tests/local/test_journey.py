@@ -506,7 +506,7 @@ def test_a_big_result_with_only_url_and_key(stack: Stack, tmp_path: Path):
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path: Path):
     dry = make_stack(tmp_path / "dry", tmp_path / "state", "dry")
-    assert dry.run("up", "--local", "--dry-run").stdout.count("create") == 16
+    assert dry.run("up", "--local", "--dry-run").stdout.count("create") == 17
     assert family(dry.state) == []
     assert not (dry.state / "stacks").exists()
 
