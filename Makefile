@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format bench posture clean
+.PHONY: demo test check format crash bench posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -21,6 +21,10 @@ check: .venv/dev
 format: .venv/dev
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
+
+# Every point at which `up` or `down` can be killed; `make test` tries every thirtieth.
+crash: .venv/dev
+	CRASH_EVERY=1 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py
 
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
