@@ -46,31 +46,30 @@ class Killer:
         self.calls: list[str] = []
         self._at = at
         self._when = when
-        self._dead = False
-        # Calls are atomic here, as they are at AWS, and only the one that kills is answered last.
-        self._lock = threading.RLock()
+        self.dead = False
+        # One call at a time, in whatever order the threads come: moto's own state is not made for threads.
+        self._lock = threading.Lock()
         session.events.register_first("before-call.*.*", self._before)
         session.events.register_last("after-call.*.*", self._after)
+        session.events.register_last("after-call-error.*.*", self._failed)
 
     def _before(self, model: Any, **_: Any) -> None:
-        with self._lock:
-            self._alive()
-            self.calls.append(model.name)
-            if self._when == "before" and len(self.calls) == self._at:
-                self._kill()
+        self._lock.acquire()
+        self.calls.append(model.name)
+        if self.dead or (self._when == "before" and len(self.calls) == self._at):
+            self._kill()
 
     def _after(self, **_: Any) -> None:
-        with self._lock:
-            self._alive()
-            if self._when == "after" and self._at and len(self.calls) >= self._at:
-                self._kill()
+        if self._when == "after" and len(self.calls) == self._at:
+            self._kill()
+        self._lock.release()
 
-    def _alive(self) -> None:
-        if self._dead:
-            raise Killed
+    def _failed(self, **_: Any) -> None:
+        self._lock.release()
 
     def _kill(self) -> None:
-        self._dead = True
+        self.dead = True
+        self._lock.release()
         raise Killed
 
 
