@@ -22,7 +22,7 @@ format: .venv/dev
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
 
-# Every point at which `up` or `down` can be killed; `make test` tries every sixtieth.
+# Every point at which `up` or `down` can be killed; `make test` tries every ninetieth.
 crash: .venv/dev
 	CRASH_EVERY=1 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py
 

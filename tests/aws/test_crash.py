@@ -1,6 +1,6 @@
 """`up` and `down` killed at any AWS call: the next one converges, and nothing is left behind.
 
-`make test` tries every sixtieth point, `make crash` all of them.
+`make test` tries every ninetieth point, `make crash` all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from crash import Killed, Killer, account, down, inventory, properties, session, up
 
-EVERY = int(os.environ.get("CRASH_EVERY", "60"))
+EVERY = int(os.environ.get("CRASH_EVERY", "90"))
 MOST_CALLS = 90  # more than `up` and `down` make: a kill at a call that never comes is an error below
 COMMANDS = {"up": up, "down": down}
 
