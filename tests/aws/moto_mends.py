@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from moto.apigateway.responses import APIGatewayResponse
 from moto.applicationautoscaling.exceptions import AWSValidationException
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.exceptions import JsonRESTError
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.s3.responses import S3Response
@@ -28,6 +30,7 @@ def mend(set_attribute: Setter) -> None:
     Args:
         set_attribute: `monkeypatch.setattr`, not raising, in a test; `setattr` in a process of moto's own.
     """
+    _answers_one_call_at_a_time(set_attribute)
     _takes_mock_integrations(set_attribute)
     _keeps_queue_policies(set_attribute)
     _keeps_a_stage_that_is_deployed_to(set_attribute)
@@ -36,6 +39,18 @@ def mend(set_attribute: Setter) -> None:
     _keeps_all_of_a_service(set_attribute)
     _tags_buckets_as_they_are_made(set_attribute)
     _says_what_is_not_there(set_attribute)
+
+
+def _answers_one_call_at_a_time(set_attribute: Setter) -> None:
+    """moto's dictionaries are not made for threads: "dictionary changed size during iteration"."""
+    original = BotocoreStubber.__call__
+    lock = threading.RLock()
+
+    def answer(self: Any, *args: Any, **settings: Any) -> Any:
+        with lock:
+            return original(self, *args, **settings)
+
+    set_attribute(BotocoreStubber, "__call__", answer)
 
 
 def _takes_mock_integrations(set_attribute: Setter) -> None:
