@@ -10,6 +10,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code, error_message
+from asyncjobs.errors import ProvisionError
+from asyncjobs.names import STACK_TAG
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.queue import LEASE_SECONDS
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
@@ -40,16 +42,21 @@ class TaskDefinition:
             answer = self._ecs.describe_task_definition(taskDefinition=self._family, include=["TAGS"])
         except ClientError as error:
             if error_code(error) == "ClientException" and "unable to describe" in error_message(error).lower():
-                return None
+                return self._read_inactive()
             raise
-        tags = tag_dict(answer.get("tags"), key="key", value="value")
+        tags = _tags(answer)
         if answer["taskDefinition"].get("status") != "ACTIVE":
-            return None
+            return self._read_inactive()
         require_ours(tags, self._context.names.stack, self.title)
         return State(
             {"arn": answer["taskDefinition"]["taskDefinitionArn"]},
             {"definition": tags.get(HASH_TAG, ""), "tags": self._context.ours(tags)},
         )
+
+    def _read_inactive(self) -> State | None:
+        """What a `down` that was cut off has left: there to be deleted, and nothing that a service could run."""
+        arn = next((arn for arn in self._revisions("INACTIVE") if self._is_ours(arn)), None)
+        return State({"arn": arn}, {"tags": self._context.tags}) if arn else None
 
     def create(self, inputs: Inputs) -> State:
         definition = self._definition(inputs)
@@ -70,11 +77,27 @@ class TaskDefinition:
         return state
 
     def delete(self, state: State) -> None:
-        for arn in self._revisions("ACTIVE"):
+        active = [arn for arn in self._revisions("ACTIVE") if self._is_ours(arn)]
+        # Before any is deregistered: an endpoint may forget the tags of what is INACTIVE.
+        inactive = [arn for arn in self._revisions("INACTIVE") if self._is_ours(arn)]
+        for arn in active:
             self._ecs.deregister_task_definition(taskDefinition=arn)
-        inactive = self._revisions("INACTIVE")
-        for start in range(0, len(inactive), DELETE_BATCH):
-            self._ecs.delete_task_definitions(taskDefinitions=inactive[start : start + DELETE_BATCH])
+        ours = active + inactive
+        for start in range(0, len(ours), DELETE_BATCH):
+            answer = self._ecs.delete_task_definitions(taskDefinitions=ours[start : start + DELETE_BATCH])
+            if refused := answer.get("failures"):
+                raise ProvisionError(
+                    f"{self.title}: a revision could not be deleted.",
+                    why=": ".join(refused[0].get(key, "") for key in ("arn", "reason")),
+                )
+
+    def _is_ours(self, arn: str) -> bool:
+        """Whether a revision has our tag; one that is just being deleted by another `down` has none."""
+        try:
+            answer = self._ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
+        except self._ecs.exceptions.ClientException:
+            return False
+        return _tags(answer).get(STACK_TAG) == self._context.names.stack
 
     def _revisions(self, status: str) -> list[str]:
         pages = self._ecs.get_paginator("list_task_definitions").paginate(
@@ -162,6 +185,10 @@ class TaskDefinition:
             "AWS_REGION": names.region,
             "AWS_DEFAULT_REGION": names.region,
         }
+
+
+def _tags(answer: Any) -> dict[str, str]:
+    return tag_dict(answer.get("tags"), key="key", value="value")
 
 
 def _hash(definition: Mapping[str, Any]) -> str:
