@@ -24,7 +24,7 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from asyncjobs.errors import AsyncJobsError, ConfigError, CredentialsError, ProvisionError
 from asyncjobs.progress import Event, Progress
@@ -250,12 +250,19 @@ class Waiter:
 
     Args:
         progress: Where "waiting" events go.
-        sleep: Injected in tests.
+        sleep: Seconds; injected in tests.
+        clock: Monotonic seconds, in which `sleep` passes.
     """
 
-    def __init__(self, progress: Progress, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._progress = progress
         self._sleep = sleep
+        self._clock = clock
 
     def retry(
         self,
@@ -266,15 +273,23 @@ class Waiter:
         reason: str,
         timeout: float,
         first_wait: float = 1.0,
+        at_most: float | None = None,
     ) -> T:
-        """Call until it stops raising what `on` accepts; `timeout` in seconds, then the last error is raised."""
+        """Call until it stops raising what `on` accepts.
+
+        Args:
+            timeout: Seconds, after which the last error is raised.
+            at_most: How many seconds AWS says it takes: the display counts them down.
+        """
+        began = self._clock()
+        until = None if at_most is None else began + at_most
 
         def say(_state: RetryCallState) -> None:
-            self._progress.emit(Event(step, "waiting", reason))
+            self._progress.emit(Event(step, "waiting", reason, until))
 
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Exception) and on(error)),
-            stop=stop_after_delay(timeout),
+            stop=lambda _state: self._clock() - began >= timeout,
             wait=wait_exponential(multiplier=first_wait, max=10) + wait_random(0, first_wait / 2),
             sleep=self._sleep,
             before_sleep=say,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,12 +16,20 @@ class Event:
     Args:
         step: The step's name ("queue", "api", …).
         kind: What happened to it.
-        text: A short phrase for a person ("created", "queue name is free again in 41 s").
+        text: A short phrase for a person ("created", "tasks are starting").
+        until: Of a wait that AWS limits, when it is over at the latest: monotonic seconds, for a countdown.
     """
 
     step: str
     kind: Kind
     text: str = ""
+    until: float | None = None
+
+    def said(self, now: float) -> str:
+        """The text with what is left of the wait: "queue name is not free yet, 41 s at most"."""
+        if self.until is None or self.until <= now:
+            return self.text
+        return f"{self.text}, {math.ceil(self.until - now)} s at most"
 
 
 class Progress(Protocol):

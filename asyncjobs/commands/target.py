@@ -17,6 +17,7 @@ from asyncjobs.provision.api_access import ApiAccess
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.image import GivenImage
+from asyncjobs.provision.lock import Lock
 from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.rest_api import RestApi
 from asyncjobs.state import StackMemory
@@ -130,14 +131,15 @@ def look_up(session: Session) -> StackMemory:
     """
     target = existing_target(session)
     context = target.context(Config(), NullProgress())
+    lock = Lock(context)
     with translated():
-        api = RestApi(context).read()
+        api = RestApi(context, lock).read()
         if api is None:
             raise NotFoundError(
                 f"There is no stack {session.stack} in account {target.names.account}, region {target.names.region}.",
                 hint="Bring it up with `asyncjobs up`, or name another with `--stack` or `--region`.",
             )
-        access = ApiAccess(context).read()
+        access = ApiAccess(context, lock).read()
     key = access.outputs.get("key", "") if access else ""
     memory = StackMemory(target.name, target.names.region, api.outputs["url"], key)
     session.state.remember(session.stack, memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ class PlainProgress:
             if self._last.get(event.step) == event or event.kind == "kept":
                 return
             self._last[event.step] = event
-            self._output.say(f"{event.step}: {event.text}")
+            self._output.say(f"{event.step}: {event.said(time.monotonic())}")
 
 
 @contextmanager
@@ -95,5 +96,6 @@ class _LiveProgress:
             events = list(self._events.values())
         for event in events:
             style = {"failed": "red", "done": "green", "waiting": "yellow"}.get(event.kind, "")
-            table.add_row(_MARKS.get(event.kind) or self._spinner, event.step, event.text, style=style)
+            mark = _MARKS.get(event.kind) or self._spinner
+            table.add_row(mark, event.step, event.said(time.monotonic()), style=style)
         return table

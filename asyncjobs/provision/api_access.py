@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from asyncjobs.aws import has_code
 from asyncjobs.provision.context import Context, differing
+from asyncjobs.provision.lock import Lock
 from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours
 
 if TYPE_CHECKING:
     from mypy_boto3_apigateway.type_defs import PatchOperationTypeDef
+
+_PARTS = {"key id", "plan id"}
+_USAGE_PLAN_RATE = "API Gateway takes one usage-plan change every 20 seconds"
+_limited = has_code("TooManyRequestsException")
 
 
 class ApiAccess:
@@ -20,8 +25,9 @@ class ApiAccess:
     needs = ("api",)
     fixed: frozenset[str] = frozenset()
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, lock: Lock) -> None:
         self._context = context
+        self._lock = lock
         self._apigateway = context.clients.apigateway
         self._settings = context.config.api
         self.title = f"API key and usage plan {context.names.api_key}"
@@ -59,12 +65,33 @@ class ApiAccess:
         return State(outputs, properties)
 
     def create(self, inputs: Inputs) -> State:
-        # Names are not unique, so creating again would make another key.
-        state = self.read() or State()
+        found = State()
+
+        def find() -> State | None:
+            nonlocal found
+            found = self.read() or State()
+            return found if found.outputs.keys() >= _PARTS else None
+
+        state = self._lock.once(
+            find, lambda: self._make(found, inputs), step=self.step, limited=_limited, reason=_USAGE_PLAN_RATE
+        )
         return self.update(state, differing(self._wanted(inputs), state), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
-        outputs = dict(state.outputs)
+        if not state.outputs.keys() >= _PARTS:
+            return self.create(inputs)
+        plan = state.outputs["plan id"]
+        if changed & {"rate", "burst", "monthly quota", "stages"}:
+            self._update_plan(plan, state, inputs)
+        if "key" in changed:
+            self._join(plan, state.outputs["key id"])
+        if "tags" in changed:
+            self._tag(state)
+        return state
+
+    def _make(self, found: State, inputs: Inputs) -> State:
+        """What is missing of the two; names are not unique, so making what is there would make another."""
+        outputs = dict(found.outputs)
         if "key id" not in outputs:
             key = self._apigateway.create_api_key(
                 name=self._context.names.api_key,
@@ -73,15 +100,10 @@ class ApiAccess:
                 tags=self._context.tags,
             )
             outputs |= {"key id": key["id"], "key": key["value"]}
-        if "plan id" not in outputs:
-            outputs["plan id"] = self._create_plan(inputs)
-        elif changed & {"rate", "burst", "monthly quota", "stages"}:
-            self._update_plan(outputs["plan id"], state, inputs)
-        if "key" in changed:
-            self._join(outputs["plan id"], outputs["key id"])
-        if "tags" in changed:
-            self._tag(state)
-        return State(outputs)
+        if "plan id" in outputs:
+            return State(outputs, {**found.properties, "key": False})
+        outputs["plan id"] = self._create_plan(inputs)
+        return State(outputs, {**self._wanted(inputs), "key": False})
 
     def delete(self, state: State) -> None:
         """Every key and plan of our name and tag: a race may have left more than one."""
@@ -100,17 +122,14 @@ class ApiAccess:
             self._gone(lambda: self._apigateway.delete_api_key(apiKey=state.outputs["key id"]))
 
     def _create_plan(self, inputs: Inputs) -> str:
-        plan: str = self._retry(
-            lambda: self._apigateway.create_usage_plan(
-                name=self._context.names.usage_plan,
-                description=f"asyncjobs stack {self._context.names.stack}",
-                apiStages=[{"apiId": inputs.get("api", "id"), "stage": inputs.get("api", "stage")}],
-                throttle={"rateLimit": self._settings.rate, "burstLimit": self._settings.burst},
-                quota={"limit": self._settings.quota, "period": "MONTH"},
-                tags=self._context.tags,
-            )["id"]
-        )
-        return plan
+        return self._apigateway.create_usage_plan(
+            name=self._context.names.usage_plan,
+            description=f"asyncjobs stack {self._context.names.stack}",
+            apiStages=[{"apiId": inputs.get("api", "id"), "stage": inputs.get("api", "stage")}],
+            throttle={"rateLimit": self._settings.rate, "burstLimit": self._settings.burst},
+            quota={"limit": self._settings.quota, "period": "MONTH"},
+            tags=self._context.tags,
+        )["id"]
 
     def _update_plan(self, plan: str, state: State, inputs: Inputs) -> None:
         values = {
@@ -180,10 +199,4 @@ class ApiAccess:
         return None
 
     def _retry(self, call: Any) -> Any:
-        return self._context.waiter.retry(
-            call,
-            step=self.step,
-            on=has_code("TooManyRequestsException"),
-            reason="API Gateway takes one usage-plan change every 20 seconds",
-            timeout=180,
-        )
+        return self._context.waiter.retry(call, step=self.step, on=_limited, reason=_USAGE_PLAN_RATE, timeout=180)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from asyncjobs.aws import error_code
+from asyncjobs.aws import error_code, has_code
 from asyncjobs.errors import ProvisionError
 from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours, tag_dict, tag_list
@@ -67,10 +67,14 @@ class Bucket:
         if self._context.names.region != "us-east-1":
             settings["LocationConstraint"] = self._context.names.region
         try:
-            self._s3.create_bucket(
-                Bucket=self._name,
-                ObjectOwnership=_ACLS_OFF,
-                CreateBucketConfiguration=settings,
+            self._context.waiter.retry(
+                lambda: self._s3.create_bucket(
+                    Bucket=self._name, ObjectOwnership=_ACLS_OFF, CreateBucketConfiguration=settings
+                ),
+                step=self.step,
+                on=has_code("OperationAborted"),
+                reason="S3 has not yet done with a bucket of that name that was deleted",
+                timeout=300,
             )
         except self._s3.exceptions.BucketAlreadyOwnedByYou:
             pass  # another `up` was first; `read` below looks at its tag
@@ -82,7 +86,11 @@ class Bucket:
             ) from error
         else:
             # Encryption is not among them: S3 encrypts whatever no rule is set for, with these same keys.
-            left = frozenset({"public access block", "lifecycle", "policy"})
+            left = frozenset({"lifecycle", "policy"})
+            # Nor this one, of which every new bucket has all four since April 2023: it is looked at, not trusted.
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html
+            if self._public_access_block() != _ALL_BLOCKED:
+                left |= {"public access block"}
             if not self._tags():
                 # S3 takes tags with the creation since 2025; an endpoint that does not, drops them without a word.
                 left |= {"tags"}
@@ -161,9 +169,6 @@ class Bucket:
                 )
 
     def _properties(self) -> dict[str, Any]:
-        blocks = self._found(
-            lambda: self._s3.get_public_access_block(Bucket=self._name)["PublicAccessBlockConfiguration"]
-        )
         rules = self._found(lambda: self._s3.get_bucket_lifecycle_configuration(Bucket=self._name)["Rules"])
         encryption = self._found(
             lambda: self._s3.get_bucket_encryption(Bucket=self._name)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -173,13 +178,18 @@ class Bucket:
         )
         document = self._found(lambda: self._s3.get_bucket_policy(Bucket=self._name)["Policy"])
         return {
-            "public access block": blocks,
+            "public access block": self._public_access_block(),
             "object ownership": ownership[0]["ObjectOwnership"] if ownership else "",
             # No rule means this one: https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html
             "encryption": encryption[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] if encryption else _SSE,
             "lifecycle": rules,
             "policy": json.loads(document) if document else {},
         }
+
+    def _public_access_block(self) -> Any:
+        return self._found(
+            lambda: self._s3.get_public_access_block(Bucket=self._name)["PublicAccessBlockConfiguration"]
+        )
 
     @staticmethod
     def _found(call: Any) -> Any:

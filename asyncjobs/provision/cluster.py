@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncjobs.aws import has_code
-from asyncjobs.provision.context import Context
+from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+from asyncjobs.provision.service_linked_role import with_service_linked_role
 
 _PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
@@ -43,21 +44,29 @@ class Cluster:
         )
 
     def create(self, inputs: Inputs) -> State:
-        def call() -> str:
-            return self._ecs.create_cluster(
+        def call() -> None:
+            self._ecs.create_cluster(
                 clusterName=self._name,
                 capacityProviders=list(_PROVIDERS),
                 tags=tag_list(self._context.tags, key="key", value="value"),
-            )["cluster"]["clusterArn"]
+            )
 
-        arn = self._context.waiter.retry(
-            self._with_service_linked_role(call),
+        with_service_linked_role(self._context, self.step, call)
+        # CreateCluster answers a cluster of that name as if it had made it: whose it is, its tags say.
+        state = self._context.waiter.retry(
+            self._require,
             step=self.step,
-            on=has_code("InvalidParameterException", message="service linked role"),
-            reason="ECS's own role is being created in this account",
-            timeout=120,
+            on=lambda error: isinstance(error, LookupError),
+            reason="the new cluster is not visible yet",
+            timeout=60,
         )
-        return State({"name": self._name, "arn": arn})
+        return self.update(state, differing(self.desired(inputs), state), inputs)
+
+    def _require(self) -> State:
+        state = self.read()
+        if state is None:
+            raise LookupError(self._name)
+        return state
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         if "capacity providers" in changed:
@@ -89,24 +98,3 @@ class Cluster:
             reason="tasks are still ending in the cluster",
             timeout=600,
         )
-
-    def _with_service_linked_role(self, call: Any) -> Any:
-        """ECS needs its service-linked role on an account's first use; CreateCluster then fails until it is there."""
-        missing = has_code("InvalidParameterException", message="service linked role")
-
-        def wrapped() -> Any:
-            try:
-                return call()
-            except Exception as error:
-                if missing(error):
-                    self._make_service_linked_role()
-                raise
-
-        return wrapped
-
-    def _make_service_linked_role(self) -> None:
-        iam = self._context.clients.iam
-        try:
-            iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
-        except iam.exceptions.InvalidInputException:
-            return  # it has been created meanwhile

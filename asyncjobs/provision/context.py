@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncjobs.aws import Clients, Waiter
@@ -24,6 +26,10 @@ class Context:
     api_url: Callable[[str, str], str]
     # Whether to wait until tasks run.
     wait: bool = True
+    # Epoch seconds, for leases that other machines read.
+    now: Callable[[], float] = time.time
+    # Tells this run of a command from every other.
+    run: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def tags(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code, has_code
 from asyncjobs.errors import ConfigError
+from asyncjobs.names import STACK_TAG
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 
@@ -93,10 +94,10 @@ class Network:
         groups = self._ec2.describe_security_groups(
             Filters=[{"Name": "group-name", "Values": [self._name]}],
         )["SecurityGroups"]
-        if not groups:
-            return None
-        require_ours(tag_dict(groups[0].get("Tags")), self._context.names.stack, self.title)
-        return groups[0]
+        ours = [group for group in groups if tag_dict(group.get("Tags")).get(STACK_TAG) == self._context.names.stack]
+        if groups and not ours:
+            require_ours(tag_dict(groups[0].get("Tags")), self._context.names.stack, self.title)
+        return ours[0] if ours else None  # each VPC has names of its own: a namesake in another one is no obstacle
 
     def _require(self) -> SecurityGroupTypeDef:
         group = self._find()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from asyncjobs.aws import has_code
-from asyncjobs.provision.context import Context, policy
+from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, State, require_ours
+
+T = TypeVar("T")
 
 DAY = 86_400
 LONG_POLL_SECONDS = 20
@@ -67,8 +69,10 @@ class Queue:
         try:
             url = self._sqs.get_queue_url(QueueName=self._name)["QueueUrl"]
             attributes: Any = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-            tags = self._sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
         except self._sqs.exceptions.QueueDoesNotExist:
+            return None
+        tags = self._tags(url)
+        if tags is None:
             return None
         require_ours(tags, self._context.names.stack, self.title)
         found: dict[str, Any] = {key: attributes.get(key) for key in _SHOWN}
@@ -82,6 +86,7 @@ class Queue:
 
     def create(self, inputs: Inputs) -> State:
         attributes = {key: value for key, value in self.desired(inputs).items() if key != "tags"}
+        retry = self._context.waiter.retry
 
         def call() -> str:
             return self._sqs.create_queue(
@@ -90,14 +95,55 @@ class Queue:
                 tags=self._context.tags,
             )["QueueUrl"]
 
-        url = self._context.waiter.retry(
-            call,
-            step=self.step,
-            on=has_code("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"),
-            reason="SQS keeps a deleted queue's name for 60 seconds",
-            timeout=90,
-        )
+        def until_dead_letters_are_known() -> str:
+            return retry(
+                call,
+                step=self.step,
+                on=has_code("InvalidParameterValue", "InvalidAttributeValue", message="dead letter target"),
+                reason="SQS does not know the new dead-letter queue everywhere yet",
+                timeout=60,
+            )
+
+        try:
+            url = retry(
+                until_dead_letters_are_known,
+                step=self.step,
+                on=has_code("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"),
+                reason="SQS keeps a deleted queue's name for 60 seconds",
+                timeout=90,
+                at_most=60,
+            )
+        except self._sqs.exceptions.QueueNameExists:
+            # Another `up` with other settings was first, or a namesake, which `read` refuses.
+            state = self._visible(self.read)
+            return self.update(state, differing(self.desired(inputs), state), inputs)
+        # CreateQueue answers an equal queue's URL as if it had made it: whose it is, its tags say.
+        tags = self._visible(lambda: self._tags(url))
+        require_ours(tags, self._context.names.stack, self.title)
         return State(self._outputs(url))
+
+    def _visible(self, look: Callable[[], T | None]) -> T:
+        """A new queue can be used a second after CreateQueue has answered, which is when SQS has it everywhere."""
+
+        def found() -> T:
+            answer = look()
+            if answer is None:
+                raise LookupError(self._name)
+            return answer
+
+        return self._context.waiter.retry(
+            found,
+            step=self.step,
+            on=lambda error: isinstance(error, LookupError),
+            reason="the new queue is not visible yet",
+            timeout=60,
+        )
+
+    def _tags(self, url: str) -> dict[str, str] | None:
+        try:
+            return self._sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+        except self._sqs.exceptions.QueueDoesNotExist:
+            return None
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         url, desired = state.outputs["url"], self.desired(inputs)

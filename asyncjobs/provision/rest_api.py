@@ -11,6 +11,7 @@ from asyncjobs.assets import read_template
 from asyncjobs.aws import error_code, error_message, has_code
 from asyncjobs.provision.api_document import ApiSettings, render
 from asyncjobs.provision.context import Context, differing
+from asyncjobs.provision.lock import Lock
 from asyncjobs.provision.queue import DAY, MAX_MESSAGE_BYTES
 from asyncjobs.provision.resource import Inputs, State, require_ours
 
@@ -28,8 +29,9 @@ class RestApi:
     needs = ("api-role", "queue", "table")
     fixed = frozenset({"stage"})
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, lock: Lock) -> None:
         self._context = context
+        self._lock = lock
         self._apigateway = context.clients.apigateway
         self._name = context.names.rest_api
         self._settings = context.config.api
@@ -46,8 +48,9 @@ class RestApi:
 
     def read(self) -> State | None:
         api = self._find()
-        if api is None:
-            return None
+        return None if api is None else self._state(api)
+
+    def _state(self, api: Mapping[str, Any]) -> State:
         tags = self._context.ours(api.get("tags", {}))
         stages = self._apigateway.get_stages(restApiId=api["id"]).get("item", [])
         stage = next((one for one in stages if one["stageName"] == self._settings.stage), stages[0] if stages else None)
@@ -67,27 +70,23 @@ class RestApi:
         )
 
     def create(self, inputs: Inputs) -> State:
-        # Names are not unique, so creating again would make another API.
-        if (state := self.read()) is not None:
-            return self.update(state, differing(self.desired(inputs), state), inputs)
         # Made empty, with its tag, and then filled: ImportRestApi takes no tags, so a crash between import and
         # tagging would leave an API that nobody owns, and names are not unique.
-        made = self._context.waiter.retry(
+        api: Mapping[str, Any] = self._lock.once(
+            self._find,
             lambda: self._apigateway.create_rest_api(
                 name=self._name,
                 description=f"asyncjobs stack {self._context.names.stack}",
                 endpointConfiguration={"types": ["REGIONAL"]},
                 tags=self._context.tags,
             ),
-            **self._rate_limit("API Gateway takes one new API every 3 seconds"),
+            step=self.step,
+            limited=_limited,
+            reason="API Gateway takes one new API every 3 seconds",
         )
-        winner = self._find()
-        api = winner["id"] if winner is not None else made["id"]
-        if api != made["id"]:
-            # Names are not unique, so two `up`s at once make two; both take the same one for the first.
-            self._delete(made["id"])
-        state = State(self._outputs(api), {"stage": self._settings.stage})
-        return self.update(state, frozenset({"document", "rate", "burst"}), inputs)
+        # Another `up` may have made it, and be filling it now.
+        state = self._state(api)
+        return self.update(state, differing(self.desired(inputs), state), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         api = state.outputs["id"]
@@ -173,14 +172,14 @@ class RestApi:
 
     def _rate_limit(self, reason: str) -> dict[str, Any]:
         """API Gateway's control-plane rates are fixed per account: wait, and say what for."""
+        return {"step": self.step, "on": _limited, "reason": reason, "timeout": 180}
 
-        def limited(error: Exception) -> bool:
-            if has_code("TooManyRequestsException", "ConflictException")(error):
-                return True
-            # The role that the document names is not known to API Gateway yet.
-            return error_code(error) == "BadRequestException" and "role" in error_message(error).lower()
 
-        return {"step": self.step, "on": limited, "reason": reason, "timeout": 180}
+def _limited(error: Exception) -> bool:
+    if has_code("TooManyRequestsException", "ConflictException")(error):
+        return True
+    # The role that the document names is not known to API Gateway yet.
+    return error_code(error) == "BadRequestException" and "role" in error_message(error).lower()
 
 
 def _is_ours(api: RestApiTypeDef, context: Context) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -14,6 +14,8 @@ from asyncjobs.aws import error_code, has_code
 from asyncjobs.names import Names
 from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+
+T = TypeVar("T")
 
 POLICY_NAME = "asyncjobs"
 # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, before what ECS adds to it.
@@ -64,13 +66,16 @@ class Role:
         )
 
     def create(self, inputs: Inputs) -> State:
-        try:
-            arn = self._iam.create_role(
+        def call() -> str:
+            return self._iam.create_role(
                 RoleName=self._spec.name,
                 AssumeRolePolicyDocument=json.dumps(self._spec.trust),
                 Description=f"asyncjobs stack {self._context.names.stack}",
                 Tags=tag_list(self._context.tags),
             )["Role"]["Arn"]
+
+        try:
+            arn = self._retry(call)
         except self._iam.exceptions.EntityAlreadyExistsException:
             state = self.read()  # refuses a namesake; another `up` of this stack may just have made it
             if state is None:
@@ -117,8 +122,8 @@ class Role:
             return {}
         return _document(answer["PolicyDocument"])
 
-    def _retry(self, call: Any) -> None:
-        self._context.waiter.retry(
+    def _retry(self, call: Callable[[], T]) -> T:
+        return self._context.waiter.retry(
             call,
             step=self.step,
             on=has_code("ConcurrentModification", "DeleteConflict"),

@@ -238,10 +238,15 @@ class Scaling:
         return self._context.waiter.retry(
             call,
             step=self.step,
-            on=has_code("ConcurrentUpdateException"),
-            reason="another change of the scaling is under way",
+            on=_is_passing,
+            reason="another change of the scaling is under way, or the new service is not known everywhere yet",
             timeout=60,
         )
+
+
+def _is_passing(error: Exception) -> bool:
+    new = has_code("ValidationException", message="service doesn't exist")
+    return has_code("ConcurrentUpdateException")(error) or new(error)
 
 
 def capacity_steps(most: int) -> list[int]:

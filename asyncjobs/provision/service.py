@@ -9,9 +9,10 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.aws import error_code, error_message, has_code
 from asyncjobs.errors import ProvisionError, TimedOutError
-from asyncjobs.provision.context import Context
+from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.network import Placement
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
+from asyncjobs.provision.service_linked_role import with_service_linked_role
 from asyncjobs.provision.stopped_tasks import why_stopped
 from asyncjobs.provision.task_definition import CONTAINER
 
@@ -95,13 +96,19 @@ class Service:
                 tags=tag_list(self._context.tags, key="key", value="value"),
             )["service"]["serviceArn"]
 
-        arn = self._context.waiter.retry(
-            call,
-            step=self.step,
-            on=_not_yet,
-            reason="the new roles and cluster are not known everywhere yet",
-            timeout=180,
-        )
+        try:
+            arn = self._context.waiter.retry(
+                lambda: with_service_linked_role(self._context, self.step, call),
+                step=self.step,
+                on=_not_yet,
+                reason="the new roles and cluster are not known everywhere yet",
+                timeout=180,
+            )
+        except ClientError as error:
+            # Another `up` was first, with other settings: ours by its tag, or refused by `read`.
+            if not _exists(error) or (state := self.read()) is None:
+                raise
+            return self.update(state, differing(self.desired(inputs), state), inputs)
         self._until_stable()
         return State({"name": self._name, "arn": arn})
 
@@ -246,8 +253,11 @@ def _not_yet(error: Exception) -> bool:
     code, message = error_code(error), error_message(error).lower()
     if code == "ClusterNotFoundException":
         return True
-    return code == "InvalidParameterException" and (
+    return code in ("InvalidParameterException", "ClientException") and (
         "verify that the ecs service role" in message
-        or "unable to assume" in message
-        or "service linked role" in message
+        or ("unable to assume" in message and "service linked role" not in message)
+        or "still draining" in message
     )
+
+
+_exists = has_code("InvalidParameterException", message="creation of service was not idempotent")

@@ -7,6 +7,7 @@ from asyncjobs.provision.bucket import Bucket
 from asyncjobs.provision.cluster import Cluster
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.image import GivenImage
+from asyncjobs.provision.lock import Lock
 from asyncjobs.provision.log_group import LogGroup
 from asyncjobs.provision.network import Network, Placement
 from asyncjobs.provision.queue import Queue
@@ -30,7 +31,7 @@ def stack_resources(context: Context, image: Resource) -> list[Resource]:
     # Known before anything is made, so that the role need not wait for the image.
     given = image.uri if isinstance(image, GivenImage) else ""
     secrets = tuple(config.worker.secrets.values())
-    placement = Placement(context)
+    placement, lock = Placement(context), Lock(context)
     return [
         # Roles come first: nothing speeds up the time they take to be known across AWS.
         Role(context, api_role(names)),
@@ -48,6 +49,6 @@ def stack_resources(context: Context, image: Resource) -> list[Resource]:
         TaskDefinition(context),
         Service(context, placement),
         Scaling(context),
-        RestApi(context),
-        ApiAccess(context),
+        RestApi(context, lock),
+        ApiAccess(context, lock),
     ]

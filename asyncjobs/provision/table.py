@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TableDescriptionTypeDef
 
 TTL_ATTRIBUTE = "expiresAt"
+# The same code without that word is an account's number of tables, which waiting does not change.
+_TOO_MANY_AT_ONCE = has_code("LimitExceededException", message="simultaneous")
 ATTRIBUTES: Any = [
     {"AttributeName": "jobId", "AttributeType": "S"},
     {"AttributeName": "statusShard", "AttributeType": "S"},
@@ -82,13 +84,19 @@ class Table:
 
     def create(self, inputs: Inputs) -> State:
         try:
-            self._dynamodb.create_table(
-                TableName=self._name,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=ATTRIBUTES,
-                KeySchema=[{"AttributeName": "jobId", "KeyType": "HASH"}],
-                GlobalSecondaryIndexes=[INDEX],
-                Tags=tag_list(self._context.tags),
+            self._context.waiter.retry(
+                lambda: self._dynamodb.create_table(
+                    TableName=self._name,
+                    BillingMode="PAY_PER_REQUEST",
+                    AttributeDefinitions=ATTRIBUTES,
+                    KeySchema=[{"AttributeName": "jobId", "KeyType": "HASH"}],
+                    GlobalSecondaryIndexes=[INDEX],
+                    Tags=tag_list(self._context.tags),
+                ),
+                step=self.step,
+                on=_TOO_MANY_AT_ONCE,
+                reason="DynamoDB is making as many tables as it does at once",
+                timeout=300,
             )
         except ClientError as error:
             # Another `up` was first, or an earlier one was cut off: ours by tag, or refused by `read`.
@@ -115,9 +123,7 @@ class Table:
         if "listing index" in changed:
             self._make_index(there=bool(state.properties["listing index"]))
         if "time to live" in changed:
-            self._dynamodb.update_time_to_live(
-                TableName=self._name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
-            )
+            self._set_time_to_live()
         if "point-in-time recovery" in changed:
             self._context.waiter.retry(
                 lambda: self._dynamodb.update_continuous_backups(
@@ -132,6 +138,15 @@ class Table:
             self._dynamodb.tag_resource(ResourceArn=state.outputs["arn"], Tags=tag_list(self._context.tags))
         return state
 
+    def _set_time_to_live(self) -> None:
+        wanted: Any = {"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
+        try:
+            self._dynamodb.update_time_to_live(TableName=self._name, TimeToLiveSpecification=wanted)
+        except ClientError as error:
+            # DynamoDB refuses a second change within the hour; another `up` may just have made the first.
+            if error_code(error) != "ValidationException" or self._time_to_live() != TTL_ATTRIBUTE:
+                raise
+
     def _make_index(self, *, there: bool) -> None:
         """An index holds nothing that the table does not: one of another shape is replaced, and fills by itself."""
         if there:
@@ -143,7 +158,7 @@ class Table:
         self._context.waiter.retry(
             lambda: self._dynamodb.update_table(TableName=self._name, **settings),
             step=self.step,
-            on=has_code("ResourceInUseException", "LimitExceededException"),
+            on=_is_busy,
             reason="the table is still being changed",
             timeout=900,
         )
@@ -158,7 +173,7 @@ class Table:
         self._context.waiter.retry(
             call,
             step=self.step,
-            on=has_code("ResourceInUseException", "LimitExceededException"),
+            on=_is_busy,
             reason="the table is being changed",
             timeout=300,
         )
@@ -201,6 +216,10 @@ class Table:
             timeout=600,
             first_wait=0.2,
         )
+
+
+def _is_busy(error: Exception) -> bool:
+    return error_code(error) == "ResourceInUseException" or _TOO_MANY_AT_ONCE(error)
 
 
 def _is_listing(index: Any) -> bool:

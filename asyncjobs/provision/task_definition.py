@@ -61,7 +61,13 @@ class TaskDefinition:
     def create(self, inputs: Inputs) -> State:
         definition = self._definition(inputs)
         tags = {**self._context.tags, HASH_TAG: _hash(definition)}
-        answer = self._ecs.register_task_definition(**definition, tags=tag_list(tags, key="key", value="value"))
+        answer = self._context.waiter.retry(
+            lambda: self._ecs.register_task_definition(**definition, tags=tag_list(tags, key="key", value="value")),
+            step=self.step,
+            on=_role_is_new,
+            reason="the new roles are not known to ECS yet (or passing them is not allowed)",
+            timeout=60,
+        )
         return State({"arn": answer["taskDefinition"]["taskDefinitionArn"]})
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
@@ -88,7 +94,7 @@ class TaskDefinition:
             if refused := answer.get("failures"):
                 raise ProvisionError(
                     f"{self.title}: a revision could not be deleted.",
-                    why=": ".join(refused[0].get(key, "") for key in ("arn", "reason")),
+                    why=f"{refused[0].get('arn', '')}: {refused[0].get('reason', '')}",
                 )
 
     def _is_ours(self, arn: str) -> bool:
@@ -189,6 +195,14 @@ class TaskDefinition:
 
 def _tags(answer: Any) -> dict[str, str]:
     return tag_dict(answer.get("tags"), key="key", value="value")
+
+
+def _role_is_new(error: Exception) -> bool:
+    """What ECS says of a role that IAM has not told it of yet, which for PassRole looks like a missing permission."""
+    code, message = error_code(error), error_message(error).lower()
+    return (code == "ClientException" and "role is not valid" in message) or (
+        code == "AccessDeniedException" and "iam:passrole" in message
+    )
 
 
 def _hash(definition: Mapping[str, Any]) -> str:

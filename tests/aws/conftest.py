@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
 from strict import check_calls
@@ -38,7 +39,12 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
 
 
 @pytest.fixture
-def make_context(clients: Clients) -> Callable[..., Context]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_context(clients: Clients, clock: FakeClock) -> Callable[..., Context]:
     def make(stack: str = "demo", *, tags: dict[str, str] | None = None, **sections: dict[str, Any]) -> Context:
         config = Config.model_validate(
             {"stack": {"tags": tags or {}}, "worker": {"handler": "handler:handle"}, **sections}
@@ -46,10 +52,11 @@ def make_context(clients: Clients) -> Callable[..., Context]:
         return Context(
             clients,
             Names(stack, ACCOUNT, REGION),
-            Waiter(RecordingProgress(), sleep=lambda _: None),
+            Waiter(RecordingProgress(), clock.sleep, clock.now),
             config,
             lambda api, stage: f"https://{api}.execute-api.{REGION}.amazonaws.com/{stage}",
             wait=False,
+            now=clock.now,
         )
 
     return make

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import boto3
 import pytest
+from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
 
@@ -27,6 +28,8 @@ from asyncjobs.provision.stack import stack_resources
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 NAMES = Names("crash", ACCOUNT, REGION)
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{NAMES.repository}@sha256:{'0' * 64}"
+# One for all accounts and runs: a lease that a killed `up` left runs out while the next one waits.
+CLOCK = FakeClock()
 When = Literal["before", "after"]
 
 
@@ -90,10 +93,11 @@ def resources(of: boto3.session.Session) -> list[Resource]:
     context = Context(
         Clients(of),
         NAMES,
-        Waiter(NullProgress(), sleep=lambda _: None),
+        Waiter(NullProgress(), CLOCK.sleep, CLOCK.now),
         Config.model_validate({"worker": {"handler": "handler:handle"}}),
         lambda api, stage: f"https://{api}.execute-api.{REGION}.amazonaws.com/{stage}",
         wait=False,
+        now=CLOCK.now,
     )
     return stack_resources(context, GivenImage(IMAGE, "x86_64"))
 

@@ -18,6 +18,7 @@ from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.exceptions import JsonRESTError
 from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.s3.models import PublicAccessBlock, S3Backend
 from moto.s3.responses import S3Response
 from moto.sqs.models import Queue as MotoQueue
 
@@ -38,6 +39,7 @@ def mend(set_attribute: Setter) -> None:
     _tags_scalable_targets(set_attribute)
     _keeps_all_of_a_service(set_attribute)
     _tags_buckets_as_they_are_made(set_attribute)
+    _blocks_public_access_of_new_buckets(set_attribute)
     _says_what_is_not_there(set_attribute)
 
 
@@ -153,6 +155,18 @@ def _tags_buckets_as_they_are_made(set_attribute: Setter) -> None:
         return answer
 
     set_attribute(S3Response, "_bucket_response_put", put)
+
+
+def _blocks_public_access_of_new_buckets(set_attribute: Setter) -> None:
+    """moto's new buckets are as they were before April 2023, without public access blocks."""
+    original = S3Backend.create_bucket
+
+    def create_bucket(self: Any, *args: Any, **settings: Any) -> Any:
+        bucket = original(self, *args, **settings)
+        bucket.public_access_block = PublicAccessBlock(*["true"] * 4)
+        return bucket
+
+    set_attribute(S3Backend, "create_bucket", create_bucket)
 
 
 def _says_what_is_not_there(set_attribute: Setter) -> None:

@@ -104,7 +104,7 @@ def test_the_command_line_knows_no_boto3(library: str) -> None:
 
 
 def concrete_resources() -> set[str]:
-    shared = {"asyncjobs.provision.context", "asyncjobs.provision.resource"}
+    shared = {f"asyncjobs.provision.{name}" for name in ("context", "lock", "resource")}
     return ours("asyncjobs.provision.stack") - shared | {"asyncjobs.provision.image"}
 
 
