@@ -24,7 +24,8 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
+from tenacity.wait import wait_base
 
 from asyncjobs.errors import AsyncJobsError, ConfigError, CredentialsError, ProvisionError
 from asyncjobs.progress import Event, Progress
@@ -75,6 +76,9 @@ _DENIED = {
     "AuthorizationErrorException",
     "NotAuthorized",
 }
+
+
+LONGEST_WAIT = 10.0  # seconds between two looks at what takes minutes
 
 
 class Clients:
@@ -275,7 +279,7 @@ class Waiter:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Exception) and on(error)),
             stop=stop_after_delay(timeout),
-            wait=wait_exponential(multiplier=first_wait, max=10) + wait_random(0, first_wait / 2),
+            wait=_InProportion(first_wait) + wait_random(0, first_wait / 2),
             sleep=self._sleep,
             before_sleep=say,
             reraise=True,
@@ -303,6 +307,22 @@ class Waiter:
             timeout=timeout,
             first_wait=first_wait,
         )
+
+
+class _InProportion(wait_base):
+    """A tenth of what has been waited so far, so that a wait ends late by a tenth at most.
+
+    Waits that double end late by as much as they took: a service that is stable after 45 s was seen to be so after 51.
+
+    Args:
+        least: Seconds; a wait takes no less than that, and no more than `LONGEST_WAIT`.
+    """
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        return min(LONGEST_WAIT, max(self._least, retry_state.idle_for / 10))
 
 
 class _NotReadyError(TimeoutError):

@@ -77,9 +77,11 @@ class Network:
 
     def delete(self, state: State) -> None:
         def call() -> None:
-            group = self._find()
-            if group is not None:
-                self._ec2.delete_security_group(GroupId=group["GroupId"])
+            try:
+                self._ec2.delete_security_group(GroupId=state.outputs["security group"])
+            except ClientError as error:
+                if error_code(error) != "InvalidGroup.NotFound":
+                    raise
 
         self._context.waiter.retry(
             call,
