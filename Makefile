@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format crash bench posture clean
+.PHONY: demo test check format crash bench bench-up posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -28,6 +28,9 @@ crash: .venv/dev
 
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
+
+bench-up: .venv/dev
+	.venv/bin/python benchmarks/up.py
 
 # prowler pins hundreds of packages, so it has an environment of its own, which takes minutes and 2 GB to make.
 posture: .venv/dev .venv-prowler/made

@@ -24,7 +24,8 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random
+from tenacity.wait import wait_base
 
 from asyncjobs.errors import AsyncJobsError, ConfigError, CredentialsError, ProvisionError
 from asyncjobs.progress import Event, Progress
@@ -75,6 +76,9 @@ _DENIED = {
     "AuthorizationErrorException",
     "NotAuthorized",
 }
+
+
+LONGEST_WAIT = 10.0  # seconds between two looks at what takes minutes
 
 
 class Clients:
@@ -236,6 +240,11 @@ def _translate_client_error(error: ClientError, prefix: str) -> AsyncJobsError:
     return ProvisionError(f"{prefix}{call} failed with {code}.", why=message)
 
 
+def was_repeated(answer: Any) -> bool:
+    """Whether botocore sent a call more than once: it may then have taken effect more than once."""
+    return bool(answer["ResponseMetadata"].get("RetryAttempts"))
+
+
 @contextmanager
 def translated(doing: str = "") -> Iterator[None]:
     """Within it, botocore's errors come out as ours."""
@@ -290,12 +299,44 @@ class Waiter:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Exception) and on(error)),
             stop=lambda _state: self._clock() - began >= timeout,
-            wait=wait_exponential(multiplier=first_wait, max=10) + wait_random(0, first_wait / 2),
+            wait=_InProportion(first_wait) + wait_random(0, first_wait / 2),
             sleep=self._sleep,
             before_sleep=say,
             reraise=True,
         )
         return retrying(call)
+
+    def find(
+        self,
+        look: Callable[[], T | None],
+        *,
+        step: str,
+        reason: str,
+        timeout: float,
+        first_wait: float = 1.0,
+        at_most: float | None = None,
+    ) -> T:
+        """Look until there is something.
+
+        Raises:
+            TimeoutError: Nothing within `timeout` seconds.
+        """
+
+        def found() -> T:
+            answer = look()
+            if answer is None:
+                raise _NotReadyError(f"{reason}: not within {timeout:.0f} s")
+            return answer
+
+        return self.retry(
+            found,
+            step=step,
+            on=lambda error: isinstance(error, _NotReadyError),
+            reason=reason,
+            timeout=timeout,
+            first_wait=first_wait,
+            at_most=at_most,
+        )
 
     def until(
         self, ready: Callable[[], bool], *, step: str, reason: str, timeout: float, first_wait: float = 1.0
@@ -305,19 +346,23 @@ class Waiter:
         Raises:
             TimeoutError: Not ready within `timeout` seconds.
         """
+        self.find(lambda: ready() or None, step=step, reason=reason, timeout=timeout, first_wait=first_wait)
 
-        def check() -> None:
-            if not ready():
-                raise _NotReadyError(f"{reason}: not within {timeout:.0f} s")
 
-        self.retry(
-            check,
-            step=step,
-            on=lambda error: isinstance(error, _NotReadyError),
-            reason=reason,
-            timeout=timeout,
-            first_wait=first_wait,
-        )
+class _InProportion(wait_base):
+    """A tenth of what has been waited so far, so that a wait ends late by a tenth at most.
+
+    Waits that double end late by as much as they took: a service that is stable after 45 s was seen to be so after 51.
+
+    Args:
+        least: Seconds; a wait takes no less than that, and no more than `LONGEST_WAIT`.
+    """
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        return min(LONGEST_WAIT, max(self._least, retry_state.idle_for / 10))
 
 
 class _NotReadyError(TimeoutError):

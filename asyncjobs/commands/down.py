@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from asyncjobs.aws import translated
 from asyncjobs.commands.confirm import ask, can_ask
@@ -16,7 +16,7 @@ from asyncjobs.progress import NullProgress
 from asyncjobs.provision.engine import Engine, Report, StepsFailedError
 from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.plan import Plan, plan_down, read_all
-from asyncjobs.provision.resource import Resource
+from asyncjobs.provision.resource import NotOursError, Resource
 from asyncjobs.provision.stack import stack_resources
 from asyncjobs.state import StackMemory
 
@@ -52,7 +52,7 @@ def _run(session: Session, *, local: bool, yes: bool, kept: Sequence[str], halt:
         place = local_target(session, display, start=True) if local else aws_target(session)
         context = place.context(Config(), display, halt=halt)
         resources = stack_resources(context, place.image(None, Config(), display))
-        plan = _plan(resources, kept)
+        plan = _plan(resources, kept, lambda error: session.output.say(f"Left alone: {error.what} {error.why}"))
     if _is_empty(plan):
         stop_unused_engine(session, place, NullProgress())
         _nothing(session, place.name)
@@ -76,7 +76,7 @@ def _delete(resources: list[Resource], plan: Plan, kept: Sequence[str], display:
         if halt.halted:
             raise
         failure, report = error, error.report
-    left = _plan(resources, kept)
+    left = _plan(resources, kept, lambda _: None)
     if _is_empty(left):
         return report  # what failed was already gone, or somebody else's `down` did it
     titles = [step.resource.title for step in left.steps if step.resource.step != "image"]
@@ -88,9 +88,9 @@ def _delete(resources: list[Resource], plan: Plan, kept: Sequence[str], display:
     ) from failure
 
 
-def _plan(resources: list[Resource], kept: Sequence[str]) -> Plan:
+def _plan(resources: list[Resource], kept: Sequence[str], on_namesake: Callable[[NotOursError], None]) -> Plan:
     with translated():
-        plan = plan_down(resources, read_all(resources))
+        plan = plan_down(resources, read_all(resources, on_namesake=on_namesake))
     return Plan(tuple(step for step in plan.steps if step.resource.step not in kept))
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from asyncjobs.aws import has_code
+from asyncjobs.aws import has_code, was_repeated
 from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.lock import Lock
-from asyncjobs.provision.resource import Inputs, NotOursError, State, require_ours
+from asyncjobs.provision.resource import Inputs, State, require_ours
 
 if TYPE_CHECKING:
-    from mypy_boto3_apigateway.type_defs import PatchOperationTypeDef
+    from mypy_boto3_apigateway.type_defs import PatchOperationTypeDef, UsagePlanResponseTypeDef
 
 _PARTS = {"key id", "plan id"}
 _USAGE_PLAN_RATE = "API Gateway takes one usage-plan change every 20 seconds"
@@ -43,12 +43,14 @@ class ApiAccess:
             "stages": [f"{inputs.get('api', 'id')}:{inputs.get('api', 'stage')}"],
             "key": True,
             "tags": self._context.tags,
+            "spare copies": [],
         }
 
     def read(self) -> State | None:
-        key, plan = self._find_key(), self._find_plan()
-        if key is None and plan is None:
+        keys, plans = self._find_keys(), self._find_plans()
+        if not (keys or plans):
             return None
+        key, plan = next(iter(keys), None), next(iter(plans), None)
         outputs = {"key id": key["id"], "key": key.get("value", "")} if key else {}
         properties: dict[str, Any] = {"key": False}
         if plan:
@@ -58,11 +60,11 @@ class ApiAccess:
                 "rate": plan.get("throttle", {}).get("rateLimit"),
                 "burst": plan.get("throttle", {}).get("burstLimit"),
                 "monthly quota": plan.get("quota", {}).get("limit"),
-                "stages": [f"{stage['apiId']}:{stage['stage']}" for stage in plan.get("apiStages", [])],
+                "stages": _stages(plan),
                 "tags": self._tags(key, plan),
                 "key": bool(key) and any(member["id"] == outputs["key id"] for member in members),
             }
-        return State(outputs, properties)
+        return State(outputs, {**properties, "spare copies": [*keys[1:], *plans[1:]]})
 
     def create(self, inputs: Inputs) -> State:
         found = State()
@@ -81,6 +83,8 @@ class ApiAccess:
         if not state.outputs.keys() >= _PARTS:
             return self.create(inputs)
         plan = state.outputs["plan id"]
+        if "spare copies" in changed:
+            self._delete_spares(state)
         if changed & {"rate", "burst", "monthly quota", "stages"}:
             self._update_plan(plan, state, inputs)
         if "key" in changed:
@@ -91,7 +95,7 @@ class ApiAccess:
 
     def _make(self, found: State, inputs: Inputs) -> State:
         """What is missing of the two; names are not unique, so making what is there would make another."""
-        outputs = dict(found.outputs)
+        outputs, repeated = dict(found.outputs), False
         if "key id" not in outputs:
             key = self._apigateway.create_api_key(
                 name=self._context.names.api_key,
@@ -100,28 +104,40 @@ class ApiAccess:
                 tags=self._context.tags,
             )
             outputs |= {"key id": key["id"], "key": key["value"]}
-        if "plan id" in outputs:
-            return State(outputs, {**found.properties, "key": False})
-        outputs["plan id"] = self._create_plan(inputs)
-        return State(outputs, {**self._wanted(inputs), "key": False})
+            repeated = was_repeated(key)
+        properties = found.properties
+        if "plan id" not in outputs:
+            plan = self._create_plan(inputs)
+            outputs["plan id"], properties = plan["id"], self._wanted(inputs)
+            repeated = repeated or was_repeated(plan)
+        made = State(outputs, {**properties, "key": False})
+        return (self.read() if repeated else None) or made
 
     def delete(self, state: State) -> None:
-        """Every key and plan of our name and tag: a race may have left more than one."""
-        left: State | None = state
-        while left is not None:
-            self._delete(left)
-            left = self.read()
-
-    def _delete(self, state: State) -> None:
-        # AWS refuses to delete a plan that still has stages.
-        for stage in state.properties.get("stages", []):
-            self._patch(state.outputs["plan id"], [{"op": "remove", "path": "/apiStages", "value": stage}])
+        """Every key and plan of our name and tag."""
+        self._delete_spares(state)
         if "plan id" in state.outputs:
-            self._gone(lambda: self._apigateway.delete_usage_plan(usagePlanId=state.outputs["plan id"]))
+            self._delete_plan(state.outputs["plan id"], state.properties["stages"])
         if "key id" in state.outputs:
-            self._gone(lambda: self._apigateway.delete_api_key(apiKey=state.outputs["key id"]))
+            self._delete_key(state.outputs["key id"])
 
-    def _create_plan(self, inputs: Inputs) -> str:
+    def _delete_spares(self, state: State) -> None:
+        for spare in state.properties["spare copies"]:
+            if "value" in spare:
+                self._delete_key(spare["id"])
+            else:
+                self._delete_plan(spare["id"], _stages(spare))
+
+    def _delete_plan(self, plan: str, stages: Iterable[str]) -> None:
+        # AWS refuses to delete a plan that still has stages.
+        for stage in stages:
+            self._patch(plan, [{"op": "remove", "path": "/apiStages", "value": stage}])
+        self._gone(lambda: self._apigateway.delete_usage_plan(usagePlanId=plan))
+
+    def _delete_key(self, key: str) -> None:
+        self._gone(lambda: self._apigateway.delete_api_key(apiKey=key))
+
+    def _create_plan(self, inputs: Inputs) -> UsagePlanResponseTypeDef:
         return self._apigateway.create_usage_plan(
             name=self._context.names.usage_plan,
             description=f"asyncjobs stack {self._context.names.stack}",
@@ -129,7 +145,7 @@ class ApiAccess:
             throttle={"rateLimit": self._settings.rate, "burstLimit": self._settings.burst},
             quota={"limit": self._settings.quota, "period": "MONTH"},
             tags=self._context.tags,
-        )["id"]
+        )
 
     def _update_plan(self, plan: str, state: State, inputs: Inputs) -> None:
         values = {
@@ -176,27 +192,27 @@ class ApiAccess:
         except self._apigateway.exceptions.NotFoundException:
             return
 
-    def _find_key(self) -> Any:
+    def _find_keys(self) -> list[Any]:
         name = self._context.names.api_key
         pages = self._apigateway.get_paginator("get_api_keys").paginate(nameQuery=name, includeValues=True)
         return self._ours([key for page in pages for key in page["items"] if key.get("name") == name])
 
-    def _find_plan(self) -> Any:
+    def _find_plans(self) -> list[Any]:
         name = self._context.names.usage_plan
         pages = self._apigateway.get_paginator("get_usage_plans").paginate()
         return self._ours([plan for page in pages for plan in page["items"] if plan.get("name") == name])
 
-    def _ours(self, namesakes: list[Any]) -> Any:
-        """Names are not unique: of all that bear ours, the one with our tag."""
-        for one in sorted(namesakes, key=lambda item: item["id"]):
-            try:
-                require_ours(one.get("tags", {}), self._context.names.stack, self.title)
-            except NotOursError:
-                continue
-            return one
-        if namesakes:
+    def _ours(self, namesakes: list[Any]) -> list[Any]:
+        """Names are not unique: of all that bear ours, those with our tag."""
+        tag = self._context.names.tags.items()
+        ours = [one for one in namesakes if tag <= one.get("tags", {}).items()]
+        if namesakes and not ours:
             require_ours(namesakes[0].get("tags", {}), self._context.names.stack, self.title)
-        return None
+        return sorted(ours, key=lambda one: one["id"])
 
     def _retry(self, call: Any) -> Any:
         return self._context.waiter.retry(call, step=self.step, on=_limited, reason=_USAGE_PLAN_RATE, timeout=180)
+
+
+def _stages(plan: Any) -> list[str]:
+    return [f"{stage['apiId']}:{stage['stage']}" for stage in plan.get("apiStages", [])]

@@ -53,20 +53,10 @@ class Cluster:
 
         with_service_linked_role(self._context, self.step, call)
         # CreateCluster answers a cluster of that name as if it had made it: whose it is, its tags say.
-        state = self._context.waiter.retry(
-            self._require,
-            step=self.step,
-            on=lambda error: isinstance(error, LookupError),
-            reason="the new cluster is not visible yet",
-            timeout=60,
+        state = self._context.waiter.find(
+            self.read, step=self.step, reason="the new cluster is not visible yet", timeout=60
         )
         return self.update(state, differing(self.desired(inputs), state), inputs)
-
-    def _require(self) -> State:
-        state = self.read()
-        if state is None:
-            raise LookupError(self._name)
-        return state
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         if "capacity providers" in changed:

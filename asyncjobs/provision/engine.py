@@ -172,8 +172,11 @@ class Engine:
         name = step.resource.step
         try:
             action = work(step, report)
-        except (ClientError, BotoCoreError, TimeoutError, AsyncJobsError) as error:
-            ours = error if isinstance(error, AsyncJobsError) else translate(error, step.resource.title)
+        except AsyncJobsError as error:
+            self._progress.emit(Event(name, "failed", error.what))
+            raise
+        except (ClientError, BotoCoreError, TimeoutError) as error:
+            ours = translate(error, step.resource.title)
             self._progress.emit(Event(name, "failed", ours.what))
             raise ours from error
         self._progress.emit(Event(name, "kept" if action == "kept" else "done", action))

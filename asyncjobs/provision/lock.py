@@ -48,14 +48,12 @@ class Lock:
             reason: What such an error means, for a person.
         """
 
-        def attempt() -> T:
+        def attempt() -> T | None:
             taken = self._take()
             # Only now: it may have been made between an earlier look and the lock.
             found = find()
-            if found is not None:
+            if found is not None or not taken:
                 return found
-            if not taken:
-                raise _HeldError
             try:
                 return make()
             except Exception as error:
@@ -63,14 +61,19 @@ class Lock:
                     self._give_back()
                 raise
 
-        return self._context.waiter.retry(
-            lambda: self._context.waiter.retry(attempt, step=step, on=limited, reason=reason, timeout=180),
+        waiter = self._context.waiter
+        return waiter.find(
+            lambda: waiter.retry(attempt, step=step, on=limited, reason=reason, timeout=180),
             step=step,
-            on=lambda error: isinstance(error, _HeldError),
             reason="another `up` of this stack is making it, or was killed doing so",
             timeout=3 * LEASE_SECONDS,
             at_most=LEASE_SECONDS,
         )
+
+    def clear(self) -> None:
+        """Forget whoever has it: what it was taken for is being deleted, and the table may stay."""
+        with suppress(ClientError, BotoCoreError):
+            self._dynamodb.delete_item(TableName=self._context.names.table, Key={"jobId": {"S": ITEM}})
 
     def _give_back(self) -> None:
         """What failed must not hold back the next `up`; if this fails too, the lease runs out."""
@@ -105,7 +108,3 @@ class Lock:
             return False
         self._until = now + LEASE_SECONDS
         return True
-
-
-class _HeldError(Exception):
-    pass

@@ -63,24 +63,27 @@ class Network:
             # Another `up` was first: ours by its tag, or refused below.
             if error_code(error) != "InvalidGroup.Duplicate":
                 raise
-        group = self._context.waiter.retry(
-            self._require, step=self.step, on=_is_lookup, reason="the security group is not visible yet", timeout=60
+        group = self._context.waiter.find(
+            self._find, step=self.step, reason="the security group is not visible yet", timeout=60
         )
         return State(self._outputs(group))
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         group = state.outputs["security group"]
         if "inbound rules" in changed:
-            self._ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=self._require()["IpPermissions"])
+            found = self._ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
+            self._ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=found["IpPermissions"])
         if "tags" in changed:
             self._ec2.create_tags(Resources=[group], Tags=tag_list(self._context.tags))
         return state
 
     def delete(self, state: State) -> None:
         def call() -> None:
-            group = self._find()
-            if group is not None:
-                self._ec2.delete_security_group(GroupId=group["GroupId"])
+            try:
+                self._ec2.delete_security_group(GroupId=state.outputs["security group"])
+            except ClientError as error:
+                if error_code(error) != "InvalidGroup.NotFound":
+                    raise
 
         self._context.waiter.retry(
             call,
@@ -98,12 +101,6 @@ class Network:
         if groups and not ours:
             require_ours(tag_dict(groups[0].get("Tags")), self._context.names.stack, self.title)
         return ours[0] if ours else None  # each VPC has names of its own: a namesake in another one is no obstacle
-
-    def _require(self) -> SecurityGroupTypeDef:
-        group = self._find()
-        if group is None:
-            raise LookupError(self._name)
-        return group
 
     def _outputs(self, group: SecurityGroupTypeDef) -> dict[str, str]:
         return {"security group": group["GroupId"], "vpc": group.get("VpcId", "")}
@@ -191,7 +188,3 @@ def _is_public(subnet: str, tables: list[RouteTableTypeDef]) -> bool:
     main = [table for table in tables if any(a.get("Main") for a in table.get("Associations", []))]
     routes = [route for table in (own or main) for route in table.get("Routes", [])]
     return any(route.get("GatewayId", "").startswith("igw-") for route in routes)
-
-
-def _is_lookup(error: Exception) -> bool:
-    return isinstance(error, LookupError)

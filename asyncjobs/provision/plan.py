@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.graph import run_graph
-from asyncjobs.provision.resource import Inputs, Outputs, Resource, State, UnknownOutputError
+from asyncjobs.provision.resource import Inputs, NotOursError, Outputs, Resource, State, UnknownOutputError
 
 Action = Literal["create", "update", "check", "keep", "delete"]
 
@@ -37,8 +37,13 @@ class Plan:
         return tuple(step for step in self.steps if step.action != "keep")
 
 
-def read_all(resources: Sequence[Resource]) -> dict[str, State | None]:
+def read_all(
+    resources: Sequence[Resource], *, on_namesake: Callable[[NotOursError], None] | None = None
+) -> dict[str, State | None]:
     """Read every resource, all at the same time.
+
+    Args:
+        on_namesake: Gets the error for what has our name and is not ours, which then counts as nothing of ours there.
 
     Raises:
         The first error in the order of `resources`.
@@ -46,8 +51,12 @@ def read_all(resources: Sequence[Resource]) -> dict[str, State | None]:
     by_step = {resource.step: resource for resource in resources}
     states, errors, _ = run_graph(dict.fromkeys(by_step, ()), lambda step: by_step[step].read())
     for step in by_step:
-        if step in errors:
-            raise errors[step]
+        error = errors.get(step)
+        if isinstance(error, NotOursError) and on_namesake is not None:
+            on_namesake(error)
+            states[step] = None
+        elif error is not None:
+            raise error
     return states
 
 

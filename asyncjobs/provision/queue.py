@@ -125,19 +125,7 @@ class Queue:
     def _visible(self, look: Callable[[], T | None]) -> T:
         """A new queue can be used a second after CreateQueue has answered, which is when SQS has it everywhere."""
 
-        def found() -> T:
-            answer = look()
-            if answer is None:
-                raise LookupError(self._name)
-            return answer
-
-        return self._context.waiter.retry(
-            found,
-            step=self.step,
-            on=lambda error: isinstance(error, LookupError),
-            reason="the new queue is not visible yet",
-            timeout=60,
-        )
+        return self._context.waiter.find(look, step=self.step, reason="the new queue is not visible yet", timeout=60)
 
     def _tags(self, url: str) -> dict[str, str] | None:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.assets import read_template
-from asyncjobs.aws import error_code, error_message, has_code
+from asyncjobs.aws import error_code, error_message, has_code, was_repeated
 from asyncjobs.provision.api_document import ApiSettings, render
 from asyncjobs.provision.context import Context, differing
 from asyncjobs.provision.lock import Lock
@@ -44,19 +44,20 @@ class RestApi:
             "rate": float(self._settings.rate),
             "burst": self._settings.burst,
             "tags": self._context.tags,
+            "spare copies": [],
         }
 
     def read(self) -> State | None:
-        api = self._find()
-        return None if api is None else self._state(api)
+        apis = self._find_all()
+        return self._state(*apis) if apis else None
 
-    def _state(self, api: Mapping[str, Any]) -> State:
-        tags = self._context.ours(api.get("tags", {}))
+    def _state(self, api: Mapping[str, Any], *spare: Mapping[str, Any]) -> State:
+        shared = {"tags": self._context.ours(api.get("tags", {})), "spare copies": [one["id"] for one in spare]}
         stages = self._apigateway.get_stages(restApiId=api["id"]).get("item", [])
         stage = next((one for one in stages if one["stageName"] == self._settings.stage), stages[0] if stages else None)
         if stage is None:
             # Cut off before it was deployed: everything but the API itself is still to be done.
-            return State(self._outputs(api["id"]), {"stage": self._settings.stage, "tags": tags})
+            return State(self._outputs(api["id"]), {"stage": self._settings.stage, **shared})
         limits = stage.get("methodSettings", {}).get("*/*", {})
         return State(
             self._outputs(api["id"], stage["stageName"]),
@@ -65,7 +66,7 @@ class RestApi:
                 "document": self._deployed(api["id"], stage["deploymentId"]),
                 "rate": limits.get("throttlingRateLimit"),
                 "burst": limits.get("throttlingBurstLimit"),
-                "tags": tags,
+                **shared,
             },
         )
 
@@ -73,7 +74,7 @@ class RestApi:
         # Made empty, with its tag, and then filled: ImportRestApi takes no tags, so a crash between import and
         # tagging would leave an API that nobody owns, and names are not unique.
         api: Mapping[str, Any] = self._lock.once(
-            self._find,
+            lambda: next(iter(self._find_all()), None),
             lambda: self._apigateway.create_rest_api(
                 name=self._name,
                 description=f"asyncjobs stack {self._context.names.stack}",
@@ -84,12 +85,16 @@ class RestApi:
             limited=_limited,
             reason="API Gateway takes one new API every 3 seconds",
         )
-        # Another `up` may have made it, and be filling it now.
-        state = self._state(api)
+        # A call that was repeated may have made two; another `up` may have made it, and be filling it now.
+        repeated = "ResponseMetadata" in api and was_repeated(api)
+        state = (self.read() if repeated else None) or self._state(api)
         return self.update(state, differing(self.desired(inputs), state), inputs)
 
     def update(self, state: State, changed: frozenset[str], inputs: Inputs) -> State:
         api = state.outputs["id"]
+        if "spare copies" in changed:
+            for spare in state.properties["spare copies"]:
+                self._delete(spare)
         if "document" in changed:
             document = self._document()
             body = json.dumps(document, ensure_ascii=False).encode()
@@ -106,10 +111,10 @@ class RestApi:
         return state
 
     def delete(self, state: State) -> None:
-        """Every API of our name and tag: a race may have left more than one."""
-        self._delete(state.outputs["id"])
-        while (another := self._find()) is not None:
-            self._delete(another["id"])
+        """Every API of our name and tag."""
+        self._lock.clear()
+        for api in (state.outputs["id"], *state.properties.get("spare copies", [])):
+            self._delete(api)
 
     def _delete(self, api: str) -> None:
         def call() -> None:
@@ -157,14 +162,14 @@ class RestApi:
         ]
         self._apigateway.update_stage(restApiId=api, stageName=self._settings.stage, patchOperations=operations)
 
-    def _find(self) -> RestApiTypeDef | None:
-        """Names are not unique: of all that bear ours, the one with our tag."""
+    def _find_all(self) -> list[RestApiTypeDef]:
+        """Names are not unique: of all that bear ours those with our tag, the oldest first."""
         pages = self._apigateway.get_paginator("get_rest_apis").paginate()
         namesakes = [api for page in pages for api in page["items"] if api.get("name") == self._name]
         ours = [api for api in namesakes if api.get("tags", {}) and _is_ours(api, self._context)]
         if not ours and namesakes:
             require_ours(namesakes[0].get("tags", {}), self._context.names.stack, self.title)
-        return min(ours, key=lambda api: (str(api.get("createdDate")), api["id"])) if ours else None
+        return sorted(ours, key=lambda api: (str(api.get("createdDate")), api["id"]))
 
     def _outputs(self, api: str, stage: str | None = None) -> dict[str, str]:
         stage = stage or self._settings.stage

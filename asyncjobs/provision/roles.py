@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError
-
-from asyncjobs.aws import error_code, has_code
+from asyncjobs.aws import has_code
 from asyncjobs.names import Names
 from asyncjobs.provision.context import Context, differing, policy
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
@@ -100,20 +99,25 @@ class Role:
         return state
 
     def delete(self, state: State) -> None:
-        self._retry(self._delete)
-
-    def _delete(self) -> None:
-        name = self._spec.name
+        """IAM refuses to delete a role that still has policies, someone else's additions among them."""
+        iam, name = self._iam, self._spec.name
         try:
-            # IAM refuses to delete a role that still has policies, someone else's additions among them.
-            for inline in self._iam.list_role_policies(RoleName=name)["PolicyNames"]:
-                self._iam.delete_role_policy(RoleName=name, PolicyName=inline)
-            for attached in self._iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-                self._iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-            self._iam.delete_role(RoleName=name)
-        except ClientError as error:
-            if error_code(error) != "NoSuchEntity":
-                raise
+            inline = iam.list_role_policies(RoleName=name)["PolicyNames"]
+            attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        except iam.exceptions.NoSuchEntityException:
+            return
+        for policy_name in inline:
+            self._unless_gone(partial(iam.delete_role_policy, RoleName=name, PolicyName=policy_name))
+        for other in attached:
+            self._unless_gone(partial(iam.detach_role_policy, RoleName=name, PolicyArn=other["PolicyArn"]))
+        self._unless_gone(lambda: iam.delete_role(RoleName=name))
+
+    def _unless_gone(self, call: Callable[[], object]) -> None:
+        """Each by itself: a repeated call finds gone what its first try deleted, and the rest is still there."""
+        try:
+            self._retry(call)
+        except self._iam.exceptions.NoSuchEntityException:
+            return
 
     def _policy(self) -> Any:
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -16,11 +16,17 @@ from asyncjobs.provision.context import Context
 from asyncjobs.provision.queue import LEASE_SECONDS
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import FailureTypeDef
+
 # Comparing a described definition with a desired one would mean knowing every default that ECS fills in.
 HASH_TAG = "asyncjobs:definition"
 CONTAINER = "worker"
 STOP_SECONDS = 120  # the most Fargate allows between SIGTERM and SIGKILL
 DELETE_BATCH = 10  # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
+
+
+Status = Literal["ACTIVE", "INACTIVE"]
 
 
 class TaskDefinition:
@@ -42,20 +48,25 @@ class TaskDefinition:
             answer = self._ecs.describe_task_definition(taskDefinition=self._family, include=["TAGS"])
         except ClientError as error:
             if error_code(error) == "ClientException" and "unable to describe" in error_message(error).lower():
-                return self._read_inactive()
+                return self._read_older("INACTIVE")
             raise
         tags = _tags(answer)
         if answer["taskDefinition"].get("status") != "ACTIVE":
-            return self._read_inactive()
+            return self._read_older("INACTIVE")
+        if tags.get(STACK_TAG) != self._context.names.stack and (ours := self._read_older("ACTIVE")) is not None:
+            return ours  # somebody has registered a revision of their own in our family
         require_ours(tags, self._context.names.stack, self.title)
         return State(
             {"arn": answer["taskDefinition"]["taskDefinitionArn"]},
             {"definition": tags.get(HASH_TAG, ""), "tags": self._context.ours(tags)},
         )
 
-    def _read_inactive(self) -> State | None:
-        """What a `down` that was cut off has left: there to be deleted, and nothing that a service could run."""
-        arn = next((arn for arn in self._revisions("INACTIVE") if self._is_ours(arn)), None)
+    def _read_older(self, status: Status) -> State | None:
+        """A revision of ours that is not the newest: there to be deleted or replaced.
+
+        INACTIVE ones are what a `down` that was cut off has left; no service could run them.
+        """
+        arn = next((arn for arn in self._revisions(status) if self._is_ours(arn)), None)
         return State({"arn": arn}, {"tags": self._context.tags}) if arn else None
 
     def create(self, inputs: Inputs) -> State:
@@ -91,10 +102,16 @@ class TaskDefinition:
         ours = active + inactive
         for start in range(0, len(ours), DELETE_BATCH):
             answer = self._ecs.delete_task_definitions(taskDefinitions=ours[start : start + DELETE_BATCH])
-            if refused := answer.get("failures"):
+            self._accept(answer.get("failures", []))
+
+    def _accept(self, failures: Sequence[FailureTypeDef]) -> None:
+        """A call that was repeated fails for what its first try deleted: that is gone from the list."""
+        left = set(self._revisions("INACTIVE")) if failures else set()
+        for failure in failures:
+            if failure.get("arn") in left:
                 raise ProvisionError(
                     f"{self.title}: a revision could not be deleted.",
-                    why=f"{refused[0].get('arn', '')}: {refused[0].get('reason', '')}",
+                    why=f"{failure.get('arn')}: {failure.get('reason', '')}",
                 )
 
     def _is_ours(self, arn: str) -> bool:
@@ -105,10 +122,10 @@ class TaskDefinition:
             return False
         return _tags(answer).get(STACK_TAG) == self._context.names.stack
 
-    def _revisions(self, status: str) -> list[str]:
+    def _revisions(self, status: Status) -> list[str]:
         pages = self._ecs.get_paginator("list_task_definitions").paginate(
             familyPrefix=self._family,
-            status=status,  # type: ignore[arg-type]
+            status=status,
         )
         # The "prefix" is a whole family name on AWS; an endpoint that takes it as a prefix must not cost a neighbour.
         return [

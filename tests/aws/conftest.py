@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import boto3
 import pytest
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
+from sessions import ACCOUNT, REGION, session
 from strict import check_calls
 
 from asyncjobs.aws import Clients, Waiter
@@ -20,8 +20,6 @@ from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.stack import stack_resources
 
-REGION = "eu-west-1"
-ACCOUNT = "123456789012"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/asyncjobs@sha256:{'0' * 64}"
 
 
@@ -33,9 +31,9 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
     # moto leaves a new service PENDING for ever otherwise.
     monkeypatch.setenv("MOTO_ECS_SERVICE_RUNNING", "1")
     with mock_aws():
-        session = boto3.session.Session("testing", "testing", region_name=REGION)
-        check_calls(session)
-        yield Clients(session)
+        ours = session()
+        check_calls(ours)
+        yield Clients(ours)
 
 
 @pytest.fixture

@@ -13,19 +13,19 @@ import pytest
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
+from sessions import ACCOUNT, REGION, onlooker
 
 from asyncjobs.aws import Clients, Waiter
 from asyncjobs.config import Config
 from asyncjobs.names import Names
-from asyncjobs.progress import NullProgress
+from asyncjobs.progress import NullProgress, Progress
 from asyncjobs.provision.context import Context
-from asyncjobs.provision.engine import Engine
+from asyncjobs.provision.engine import Engine, Report
 from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.plan import plan_down, plan_up, read_all
 from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.stack import stack_resources
 
-ACCOUNT, REGION = "123456789012", "eu-west-1"
 NAMES = Names("crash", ACCOUNT, REGION)
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{NAMES.repository}@sha256:{'0' * 64}"
 # One for all accounts and runs: a lease that a killed `up` left runs out while the next one waits.
@@ -85,16 +85,14 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def session() -> boto3.session.Session:
-    return boto3.session.Session("testing", "testing", region_name=REGION)
-
-
-def resources(of: boto3.session.Session) -> list[Resource]:
+def resources(
+    of: boto3.session.Session, names: Names = NAMES, *, progress: Progress | None = None, **sections: Any
+) -> list[Resource]:
     context = Context(
         Clients(of),
-        NAMES,
-        Waiter(NullProgress(), CLOCK.sleep, CLOCK.now),
-        Config.model_validate({"worker": {"handler": "handler:handle"}}),
+        names,
+        Waiter(progress or NullProgress(), CLOCK.sleep, CLOCK.now),
+        Config.model_validate({"worker": {"handler": "handler:handle"}, **sections}),
         lambda api, stage: f"https://{api}.execute-api.{REGION}.amazonaws.com/{stage}",
         wait=False,
         now=CLOCK.now,
@@ -102,20 +100,20 @@ def resources(of: boto3.session.Session) -> list[Resource]:
     return stack_resources(context, GivenImage(IMAGE, "x86_64"))
 
 
-def up(of: boto3.session.Session) -> None:
-    stack = resources(of)
-    Engine(NullProgress()).up(plan_up(stack, read_all(stack)))
+def up(of: boto3.session.Session, names: Names = NAMES, **sections: Any) -> Report:
+    stack = resources(of, names, **sections)
+    return Engine(NullProgress()).up(plan_up(stack, read_all(stack)))
 
 
-def down(of: boto3.session.Session) -> None:
-    stack = resources(of)
-    Engine(NullProgress()).down(plan_down(stack, read_all(stack)))
+def down(of: boto3.session.Session, names: Names = NAMES) -> None:
+    stack = resources(of, names)
+    Engine(NullProgress()).down(plan_down(stack, read_all(stack, on_namesake=lambda _: None)))
 
 
 def properties() -> dict[str, Mapping[str, Any]]:
     """What the stack's resources are like, by our own reading; generated ids and revisions left out."""
     found: dict[str, Mapping[str, Any]] = {}
-    for resource in resources(session()):
+    for resource in resources(onlooker()):
         state = resource.read()
         if state is not None and resource.step != "image":
             left_out = {"task definition", "network", "stages", "vpc"}
@@ -123,9 +121,17 @@ def properties() -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def inventory() -> dict[str, list[str]]:
+def differences(expected: tuple[Any, Any]) -> dict[str, Any]:
+    """Where inventory and properties are not what was expected: both sides of each."""
+    found: dict[str, Any] = {}
+    for now, then in zip((inventory(), properties()), expected, strict=True):
+        found |= {key: (now.get(key), then.get(key)) for key in {*now, *then} if now.get(key) != then.get(key)}
+    return found
+
+
+def inventory(of: boto3.session.Session | None = None) -> dict[str, list[str]]:
     """Everything there is in the account, by plain listing, whoever owns it; kinds that are empty left out."""
-    aws = session().client
+    aws = (of or onlooker()).client
     ecs, iam, gateway, scaling = aws("ecs"), aws("iam"), aws("apigateway"), aws("application-autoscaling")
     # moto goes on listing what it calls INACTIVE.
     clusters = [
@@ -133,7 +139,10 @@ def inventory() -> dict[str, list[str]]:
         for one in ecs.describe_clusters(clusters=ecs.list_clusters()["clusterArns"])["clusters"]
         if one["status"] != "INACTIVE"
     ]
-    roles = [role["RoleName"] for role in iam.list_roles()["Roles"]]
+    # Service-linked roles are the account's, and stay.
+    roles = [
+        role["RoleName"] for role in iam.list_roles()["Roles"] if not role["Path"].startswith("/aws-service-role/")
+    ]
     apis = gateway.get_rest_apis()["items"]
     plans = gateway.get_usage_plans()["items"]
     listed: dict[str, Callable[[], list[Any]]] = {
@@ -159,10 +168,13 @@ def inventory() -> dict[str, list[str]]:
             for service in ecs.describe_services(cluster=cluster, services=[arn])["services"]
             if service["status"] != "INACTIVE"
         ],
+        # A call that is repeated registers a revision more, which costs nothing and does nothing.
         "task definitions": lambda: [
-            f"{status} {arn.rsplit(':', 1)[0]}"
-            for status in ("ACTIVE", "INACTIVE")
-            for arn in ecs.list_task_definitions(status=status)["taskDefinitionArns"]
+            *{
+                f"{status} {arn.rsplit(':', 1)[0]}"
+                for status in ("ACTIVE", "INACTIVE")
+                for arn in ecs.list_task_definitions(status=status)["taskDefinitionArns"]
+            }
         ],
         "targets": lambda: [
             target["ResourceId"]

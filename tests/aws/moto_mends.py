@@ -185,6 +185,8 @@ def _says_what_is_not_there(set_attribute: Setter) -> None:
 
     for method in ("delete_rest_api", "update_usage_plan", "delete_usage_plan"):
         mended(APIGatewayBackend, method, KeyError, UsagePlanNotFoundException())
+    # Of a stage that the plan does not have.
+    mended(APIGatewayBackend, "update_usage_plan", ValueError, UsagePlanNotFoundException())
     gone = JsonRESTError("ObjectNotFoundException", "There is none.")
     for method in ("delete_scaling_policy", "deregister_scalable_target"):
         mended(ApplicationAutoscalingBackend, method, AWSValidationException, gone)

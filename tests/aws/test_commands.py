@@ -87,6 +87,15 @@ def test_what_cannot_be_deleted_is_listed_with_the_reason_and_9(run: Any, client
     assert json.loads(run("down", "--yes", "--json").stdout)["deleted"] == ["table"]
 
 
+def test_down_leaves_a_namesake_alone_and_names_it(run: Any, clients: Clients):
+    run(*UP)
+    clients.sqs.delete_queue(QueueUrl=clients.sqs.get_queue_url(QueueName=NAMES.queue)["QueueUrl"])
+    url = clients.sqs.create_queue(QueueName=NAMES.queue)["QueueUrl"]
+    down = run("down", "--yes")
+    assert f"Left alone: SQS queue {NAMES.queue} exists and is not this stack's." in down.stderr
+    assert clients.sqs.list_queues()["QueueUrls"] == [url]
+
+
 def test_down_keeps_the_data_if_asked_and_up_takes_it_back(run: Any):
     run(*UP)
     down = json.loads(run("down", "--yes", "--keep-data", "--json").stdout)

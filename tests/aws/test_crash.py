@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from crash import Killed, Killer, account, down, inventory, properties, session, up
+from crash import Killed, Killer, account, down, inventory, properties, up
+from sessions import session
 
 EVERY = int(os.environ.get("CRASH_EVERY", "90"))
 MOST_CALLS = 90  # more than `up` and `down` make: a kill at a call that never comes is an error below
