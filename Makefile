@@ -22,9 +22,9 @@ format: .venv/dev
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
 
-# Every point at which `up` or `down` can be killed; `make test` tries every ninetieth.
+# Every point at which `up` or `down` can be killed, and 20 pairs of `up` at once; `make test` tries every ninetieth, and 3.
 crash: .venv/dev
-	CRASH_EVERY=1 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py
+	CRASH_EVERY=1 PAIRS=20 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py tests/aws/test_neighbours.py
 
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py

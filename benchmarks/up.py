@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "aws"))
 
 import boto3
 import crash
+import sessions
 from moto import mock_aws
 from moto_mends import mend
 from paths import Needs, delays_alone, level_by_level, longest_path, repeated
@@ -135,7 +136,7 @@ class Run:
 class Bench:
     def __init__(self, speed: float) -> None:
         self._clock = Clock(speed)
-        session = crash.session()
+        session = sessions.session()
         self._aws = SlowAws(session, self._clock)
         self._clients = Clients(session)
 
@@ -196,7 +197,7 @@ class Bench:
             crash.NAMES,
             Waiter(NullProgress(), sleep=self._clock.sleep),
             Config.model_validate({"worker": {"handler": "handler:handle"}}),
-            lambda api, stage: f"https://{api}.execute-api.{crash.REGION}.amazonaws.com/{stage}",
+            lambda api, stage: f"https://{api}.execute-api.{sessions.REGION}.amazonaws.com/{stage}",
         )
         stack = stack_resources(context, GivenImage(crash.IMAGE, "x86_64"))
         return [Watched(resource, self._aws, self._clock, reads) for resource in stack]
@@ -249,13 +250,13 @@ def clients() -> str:
     """Milliseconds for a client of each service, all in one session or each in a session and a thread of its own."""
 
     def one_session() -> None:
-        made = Clients(crash.session())
+        made = Clients(sessions.session())
         for name in SERVICES:
             made._client(name)
 
     def session_each() -> None:
         def make(name: str) -> None:
-            boto3.session.Session("testing", "testing", region_name=crash.REGION).client(name)
+            boto3.session.Session("testing", "testing", region_name=sessions.REGION).client(name)
 
         with ThreadPoolExecutor(len(SERVICES)) as pool:
             list(pool.map(make, SERVICES))
@@ -284,8 +285,8 @@ def main() -> int:
     mend(setattr)
     with mock_aws():
         made = clients()
-        crash.up(crash.session())  # imports, and what moto makes at a service's first call
-        crash.down(crash.session())
+        crash.up(sessions.session())  # imports, and what moto makes at a service's first call
+        crash.down(sessions.session())
         bench = Bench(speed)
         first, second, down = bench.up("up"), bench.up("up again"), bench.down("down")
     again = {run.name: repeated(run.phases[1][1]) for run in (first, down)}
