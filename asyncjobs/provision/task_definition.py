@@ -88,7 +88,7 @@ class TaskDefinition:
             if refused := answer.get("failures"):
                 raise ProvisionError(
                     f"{self.title}: a revision could not be deleted.",
-                    why=": ".join(refused[0].get(key, "") for key in ("arn", "reason")),
+                    why=": ".join(str(refused[0].get(key, "")) for key in ("arn", "reason")),
                 )
 
     def _is_ours(self, arn: str) -> bool:

@@ -24,8 +24,8 @@ class Job:
 
     Args:
         data: The payload.
-        directory: A folder of this attempt's own, deleted after it. Without one, a temporary folder is made when it is
-            asked for, and deleted with the job object.
+        directory: A folder of this attempt's own, deleted after it, and made when it is first asked for. Without one,
+            that is a temporary folder, deleted with the job object.
         on_progress, is_cancelled: How the runtime hears and speaks.
     """
 
@@ -47,6 +47,7 @@ class Job:
         self.content_type = content_type
         self._data = data.encode() if isinstance(data, str) else data
         self._directory = directory
+        self._made = False
         self._on_progress = on_progress
         self._is_cancelled = is_cancelled
 
@@ -96,6 +97,9 @@ class Job:
             # Left to itself, it would be cleaned up with a ResourceWarning.
             weakref.finalize(self, folder.cleanup)
             self._directory = Path(folder.name)
+        elif not self._made:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._made = True
         return self._directory
 
     def progress(self, fraction: float, message: str = "") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from apis import Hosts, boto_hosts, lean_hosts
 from moto import mock_aws
 from moto_mends import mend
 from strict import check_calls
@@ -35,6 +36,24 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         session = boto3.session.Session("testing", "testing", region_name=REGION)
         check_calls(session)
         yield Clients(session)
+
+
+@pytest.fixture(scope="module")
+def lean() -> Iterator[Hosts]:
+    with lean_hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture(params=["boto3", "lean"])
+def hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """SQS, DynamoDB and S3 with nothing in them, through either client."""
+    if request.param == "boto3":
+        with boto_hosts(request.getfixturevalue("clients")) as hosts:
+            yield hosts
+    else:
+        hosts = request.getfixturevalue("lean")
+        hosts.reset()
+        yield hosts
 
 
 @pytest.fixture
