@@ -97,7 +97,7 @@ class LeanApi:
         self._now = now
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        body = json.dumps(request, default=_base64, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _encode(request).encode()
         patience = READ_SECONDS + request.get("WaitTimeSeconds", 0)
         tries = 1 if operation in _ONCE else TRIES
         while True:
@@ -161,6 +161,9 @@ def _base64(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+
+
+_encode = json.JSONEncoder(default=_base64, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _parse(content: bytes) -> dict[str, Any]:

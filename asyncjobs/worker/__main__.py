@@ -38,7 +38,11 @@ async def _work(settings: Settings, log: Log) -> None:
         # Explicitly, because as PID 1 a process has no default handlers.
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-        await worker.run()
+        log.write_in_turns_of(asyncio.get_running_loop())
+        try:
+            await worker.run()
+        finally:
+            log.write_in_turns_of(None)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class CommandSlot:
             raise StartError(f"there is no program {self._command[0]}")
 
     def run(self, attempt: Attempt) -> Outcome:
-        attempt.directory.mkdir(parents=True, exist_ok=True)
+        attempt.make_directory()
         try:
             process = subprocess.Popen(
                 self._command,

@@ -55,12 +55,12 @@ class Control:
         return self._stopped
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """What a slot needs to run a job once.
 
     Args:
-        directory: A folder of its own, made by whoever first needs it; the caller deletes it once the result is kept.
+        directory: Where a folder of its own is made, when it is needed; the caller deletes it once the result is kept.
         timeout: Seconds.
     """
 
@@ -73,6 +73,13 @@ class Attempt:
     timeout: float
     on_progress: Callable[[float, str], None]
     control: Control
+    has_directory: bool = False
+
+    def make_directory(self) -> Path:
+        if not self.has_directory:
+            self.has_directory = True
+            self.directory.mkdir(parents=True, exist_ok=True)
+        return self.directory
 
 
 class BlockingSlot(Protocol):

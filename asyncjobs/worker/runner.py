@@ -91,10 +91,15 @@ class Runner:
     async def _run(self, message: Message, claim: Claimed, payload: str | bytes | Location, slots: SlotPool) -> None:
         lease = claim.lease
         held = self._keeper.hold(lease, message, Control())
-        directory = self._directory / str(next(self._numbers))
         started = time.monotonic()
+        attempt: Attempt | None = None
         try:
-            outcome = await self._attempt(held, claim.job.content_type, payload, directory, slots)
+            outcome: Outcome
+            try:
+                attempt = await self._attempt(held, claim.job.content_type, payload)
+                outcome = await self._in_slot(attempt, held, slots)
+            except AWS_ERRORS as error:
+                outcome = Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
             if held.lost:
                 await self._leave(held)
                 return
@@ -106,8 +111,8 @@ class Runner:
             return
         finally:
             await self._keeper.release(held)
-            if directory.exists():
-                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            if attempt is not None and attempt.has_directory:
+                await asyncio.to_thread(shutil.rmtree, attempt.directory, ignore_errors=True)
         seconds = time.monotonic() - started
         self._metrics.ended(end.partition(" ")[0], seconds)
         self._log.info(end, jobId=lease.job_id, attempt=lease.attempt, seconds=round(seconds, 3))
@@ -118,34 +123,28 @@ class Runner:
         if held.ended:
             await self._queue.delete(held.message)
 
-    async def _attempt(
-        self, held: Held, content_type: str, payload: str | bytes | Location, directory: Path, slots: SlotPool
-    ) -> Outcome:
-        try:
-            data = await self._insist(lambda: self._objects.read_payload(payload))
-        except AWS_ERRORS as error:
-            return Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
+    async def _attempt(self, held: Held, content_type: str, payload: str | bytes | Location) -> Attempt:
+        return Attempt(
+            job_id=held.lease.job_id,
+            attempt=held.lease.attempt,
+            max_attempts=self._max_attempts,
+            content_type=content_type,
+            payload=await self._insist(lambda: self._objects.read_payload(payload)),
+            directory=self._directory / str(next(self._numbers)),
+            timeout=self._timeout,
+            on_progress=held.on_progress,
+            control=held.control,
+        )
+
+    async def _in_slot(self, attempt: Attempt, held: Held, slots: SlotPool) -> Outcome:
         slot = await slots.take(held.control)
         if slot is None:
             return Stopped()
-        lease = held.lease
         began = time.monotonic()
         self._metrics.started(held.message.sent_ms)
-        self._log.info("started", jobId=lease.job_id, attempt=lease.attempt)
+        self._log.info("started", jobId=attempt.job_id, attempt=attempt.attempt)
         try:
-            return await slot.run(
-                Attempt(
-                    job_id=lease.job_id,
-                    attempt=lease.attempt,
-                    max_attempts=self._max_attempts,
-                    content_type=content_type,
-                    payload=data,
-                    directory=directory,
-                    timeout=self._timeout,
-                    on_progress=held.on_progress,
-                    control=held.control,
-                )
-            )
+            return await slot.run(attempt)
         finally:
             slots.give(slot, time.monotonic() - began)
 

@@ -11,13 +11,13 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
 from asyncjobs.worker.call import Handler, call_async_handler, call_handler, find_handler
 from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.job import Job
+from asyncjobs.worker.mailbox import Mailbox
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped
 from asyncjobs.worker.thread_output import job_id
 
@@ -30,12 +30,20 @@ class HandlerLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox: Mailbox | None = None
 
     def start(self) -> None:
         """Started again, nothing happens."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._inbox = Mailbox(self._loop)
             threading.Thread(target=self._run, args=(self._loop,), name="handlers", daemon=True).start()
+
+    def outbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
+        """The way back to the worker's loop."""
+        if self._outbox is None or self._outbox.loop is not loop:
+            self._outbox = Mailbox(loop)
+        return self._outbox
 
     def stop(self) -> None:
         """What is at work is cancelled, but not waited for."""
@@ -69,8 +77,9 @@ class HandlerLoop:
             if task is not None:
                 task.cancel()
 
-        loop.call_soon_threadsafe(begin)
-        return lambda: loop.call_soon_threadsafe(cancel)
+        inbox = self._inbox
+        inbox.post(begin)
+        return lambda: inbox.post(cancel)
 
 
 class _Thread:
@@ -114,6 +123,7 @@ class ThreadSlot:
         if handler is None:
             raise RuntimeError("the slot was not started")
         loop = asyncio.get_running_loop()
+        outbox = self._handlers.outbox(loop) if self._is_async else Mailbox(loop)
         ended: asyncio.Future[Outcome | None] = loop.create_future()
 
         def settle(outcome: Outcome | None) -> None:
@@ -121,9 +131,7 @@ class ThreadSlot:
                 ended.set_result(outcome)
 
         def settle_from_afar(outcome: Outcome) -> None:
-            # What was left behind may end when the worker's loop is closed.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(settle, outcome)
+            outbox.post(lambda: settle(outcome))
 
         attempt.control.on_stop(lambda: settle_from_afar(Stopped()))
         leave = (self._start_task if self._is_async else self._start_thread)(handler, attempt, settle_from_afar)
@@ -178,7 +186,7 @@ def _job(attempt: Attempt) -> Job:
         attempt=attempt.attempt,
         max_attempts=attempt.max_attempts,
         content_type=attempt.content_type,
-        directory=attempt.directory,
+        make_directory=attempt.make_directory,
         on_progress=attempt.on_progress,
         is_cancelled=attempt.control.cancelled.is_set,
     )

@@ -106,8 +106,7 @@ def test_a_result_is_recorded_and_then_the_message_is_deleted(world: World) -> N
 
 def test_the_attempt_s_folder_lives_until_its_file_is_kept(world: World) -> None:
     def write(attempt: Attempt) -> Outcome:
-        attempt.directory.mkdir()
-        file = attempt.directory / "result.bin"
+        file = attempt.make_directory() / "result.bin"
         file.write_bytes(b"\x00\x01")
         return Succeeded(file=file, content_type="application/octet-stream")
 
