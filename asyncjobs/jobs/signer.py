@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from posixpath import normpath
 from urllib.parse import quote
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -86,13 +85,14 @@ def canonical_request(method: str, path: str, query: str, headers: Mapping[str, 
 
 def canonical_path(path: str) -> str:
     """Without `.`, `..` and empty segments, then encoded; a slash at the end stays."""
-    if path in ("", "/"):
-        return "/"
-    # normpath keeps two slashes at the start, which POSIX gives a meaning.
-    plain = "/" + normpath(path).strip("/").removeprefix(".")
-    if path.endswith(("/", "/.", "/..")) and plain != "/":
-        plain += "/"
-    return quote(plain, safe="/~")
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part not in ("", "."):
+            kept.append(part)
+    end = "/" if path.endswith("/") and kept else ""
+    return quote(f"/{'/'.join(kept)}{end}", safe="/~")
 
 
 def canonical_query(query: str) -> str:
