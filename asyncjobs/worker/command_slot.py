@@ -29,6 +29,7 @@ class CommandSlot:
             raise StartError(f"there is no program {self._command[0]}")
 
     def run(self, attempt: Attempt) -> Outcome:
+        attempt.make_directory()
         try:
             process = subprocess.Popen(
                 self._command,

@@ -64,6 +64,7 @@ class ProcessSlot:
         self._job = {"jobId": attempt.job_id, "attempt": attempt.attempt}
         attempt.control.on_stop(lambda: kill_tree(process.pid))
         try:
+            attempt.make_directory()
             Channel(connection).send(_order(attempt), attempt.payload)
             return self._await_outcome(attempt, process, connection)
         except (EOFError, OSError):

@@ -33,6 +33,8 @@ def test_defaults() -> None:
         result_days=30,
         lease=30,
         stop_timeout=110,
+        client="lean",
+        health_port=0,
     )
 
 
