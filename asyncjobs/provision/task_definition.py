@@ -111,11 +111,7 @@ class TaskDefinition:
             if failure.get("arn") in left:
                 raise ProvisionError(
                     f"{self.title}: a revision could not be deleted.",
-<<<<<<< HEAD
                     why=f"{failure.get('arn')}: {failure.get('reason', '')}",
-=======
-                    why=": ".join(str(refused[0].get(key, "")) for key in ("arn", "reason")),
->>>>>>> wt-worker
                 )
 
     def _is_ours(self, arn: str) -> bool:
