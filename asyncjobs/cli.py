@@ -238,6 +238,24 @@ def result(
 
 
 @app.command(epilog=EVERYWHERE)
+def cancel(context: typer.Context, job_id: JobId) -> None:
+    """Cancel a job that has not ended.
+
+    One in the queue never starts; one that runs is ended.
+
+    \b
+    Example:  asyncjobs cancel "$JOB"
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import cancel
+
+        cancel.run(session, job_id=job_id)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def logs(
     context: typer.Context,
     job_id: Annotated[str | None, typer.Argument(metavar="[JOBID]", help="Only this job's lines.")] = None,

@@ -141,6 +141,7 @@ COMMANDS = {
     ("status", JOB_ID): (CLIENT | {"commands.status"}, CLIENT_LIBRARIES),
     ("status", JOB_ID, "--follow"): (CLIENT | {"commands.status"}, CLIENT_LIBRARIES),
     ("result", JOB_ID): (CLIENT | {"commands.result"}, CLIENT_LIBRARIES),
+    ("cancel", JOB_ID): (CLIENT | {"commands.cancel"}, CLIENT_LIBRARIES),
 }
 
 RUN = """
@@ -166,6 +167,9 @@ class Api(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self._answer(202, {"jobId": self.path.rsplit("/", 1)[-1], "status": "QUEUED"})
+
+    def do_DELETE(self) -> None:
+        self._answer(200, {"jobId": self.path.rsplit("/", 1)[-1], "status": "CANCELLED"})
 
     def _answer(self, status: int, document: dict[str, object]) -> None:
         body = json.dumps(document).encode()
