@@ -89,12 +89,10 @@ class Writer:
     """Writes records of one table.
 
     Args:
-        coalesce: Whether writes wanted at the same time go out as one call.
+        coalesce: From how many writes on, wanted at the same time, they go out as one call; 0: never.
     """
 
-    def __init__(
-        self, api: Api, table: str, *, coalesce: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, api: Api, table: str, *, coalesce: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
         self._table = table
         self._coalesce = coalesce
@@ -104,7 +102,7 @@ class Writer:
 
     @property
     def coalesces(self) -> bool:
-        return self._coalesce and self._clock() >= self._off_until
+        return self._coalesce > 0 and self._clock() >= self._off_until
 
     async def write(self, job_id: str, update: Update, condition: str, *, new: bool = False) -> Written | Refused:
         """Args: new: The written record is wanted.
@@ -127,7 +125,7 @@ class Writer:
         return await self._batch(entry)
 
     async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
-        if len(entries) > 1 and self.coalesces:
+        if len(entries) >= self._coalesce and self.coalesces:
             request = {
                 "Statements": [
                     {
