@@ -52,9 +52,9 @@ class Update:
     plain: bool = True  # whether PartiQL can say it
 
     def set(self, attribute: str, value: dict[str, Any]) -> None:
-        # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-        self.sets.append(f"#{attribute} = :{attribute}")
-        self.values[f":{attribute}"] = value
+        assignment, placeholder = _assignment(attribute)
+        self.sets.append(assignment)
+        self.values[placeholder] = value
 
     def set_once(self, attribute: str, value: dict[str, Any]) -> None:
         self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :{attribute})")
@@ -73,10 +73,17 @@ class Update:
 
     @property
     def is_small(self) -> bool:
-        return sum(len(value.get("S", "")) for value in self.values.values()) < LARGEST_IN_BATCH
+        result = self.values.get(":result")
+        return result is None or len(result["S"]) < LARGEST_IN_BATCH
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=64)
+def _assignment(attribute: str) -> tuple[str, str]:
+    # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
+    return f"#{attribute} = :{attribute}", f":{attribute}"
+
+
+@dataclass(slots=True)
 class _Entry:
     """One write on its way into a batch."""
 

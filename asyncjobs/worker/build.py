@@ -15,6 +15,7 @@ import botocore.session
 from botocore.config import Config
 
 from asyncjobs.jobs.api import Api, BotoApi
+from asyncjobs.jobs.endpoints import endpoint_of
 from asyncjobs.jobs.lean import CredentialSource, LeanApi, open_http
 from asyncjobs.jobs.queue import SqsJobQueue
 from asyncjobs.jobs.store import DynamoJobStore
@@ -146,12 +147,7 @@ async def _apis(settings: Settings, session: Any, config: Config, stack: AsyncEx
     credentials = CredentialSource(session.get_credentials())
 
     def lean(service: str) -> LeanApi:
-        # A client knows the endpoint with all that may configure it; kept, it would cost its service's whole model.
-        client = session.create_client(service, config=config)
-        try:
-            endpoint, region = client.meta.endpoint_url, client.meta.region_name
-        finally:
-            client.close()
+        endpoint, region = endpoint_of(session, service, config)
         return LeanApi(http, endpoint, service, region, _TARGETS[service], credentials)
 
     return lean("sqs"), lean("dynamodb")
