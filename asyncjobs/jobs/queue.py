@@ -21,6 +21,8 @@ DELETE_SECONDS = 0.005  # that a delete waits for others: the job has ended, and
 class PoisonError(Exception):
     """A message that is no job of ours; it goes the way of the dead-letter queue."""
 
+    receipt = ""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -48,7 +50,7 @@ class JobQueue(Protocol):
 
     async def delete(self, message: Message) -> None: ...
 
-    async def show_in(self, message: Message, seconds: int) -> None:
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
         """Let it be received again after so many seconds."""
 
 
@@ -84,12 +86,12 @@ class SqsJobQueue:
                 "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
             },
         )
-        return [_parse(message) for message in answer.get("Messages", [])]
+        return [_parsed(message) for message in answer.get("Messages", [])]
 
     async def delete(self, message: Message) -> None:
         await self._deletes({"ReceiptHandle": message.receipt})
 
-    async def show_in(self, message: Message, seconds: int) -> None:
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
         visibility = max(0, min(seconds, LONGEST_VISIBILITY))
         await self._changes({"ReceiptHandle": message.receipt, "VisibilityTimeout": visibility})
 
@@ -109,6 +111,13 @@ def _refusal(operation: str, failed: dict[str, Any]) -> ClientError:
         "ResponseMetadata": {"HTTPStatusCode": 400 if failed.get("SenderFault") else 500},
     }
     return ClientError(response, operation)
+
+
+def _parsed(message: Any) -> Message | PoisonError:
+    parsed = _parse(message)
+    if isinstance(parsed, PoisonError):
+        parsed.receipt = message["ReceiptHandle"]
+    return parsed
 
 
 def _parse(message: Any) -> Message | PoisonError:

@@ -53,7 +53,7 @@ class DynamoJobStore:
         lease_seconds: How long a claim or heartbeat lasts.
         max_attempts: Runs of a job before it ends FAILED.
         result_days: How long a record is kept after its end.
-        coalesce: Whether writes wanted at the same time go out as one call.
+        coalesce: From how many writes on, wanted at the same time, they go out as one call; 0: never.
         now: Epoch seconds. Workers' clocks may differ by a fraction of the lease: a fast one could take a lease over
             too early, which costs an extra run and no result, because the token decides.
     """
@@ -66,7 +66,7 @@ class DynamoJobStore:
         lease_seconds: int,
         max_attempts: int,
         result_days: int,
-        coalesce: bool = False,
+        coalesce: int = 0,
         now: Callable[[], float] = time.time,
         new_token: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:

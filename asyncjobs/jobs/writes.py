@@ -52,9 +52,9 @@ class Update:
     plain: bool = True  # whether PartiQL can say it
 
     def set(self, attribute: str, value: dict[str, Any]) -> None:
-        # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-        self.sets.append(f"#{attribute} = :{attribute}")
-        self.values[f":{attribute}"] = value
+        assignment, placeholder = _assignment(attribute)
+        self.sets.append(assignment)
+        self.values[placeholder] = value
 
     def set_once(self, attribute: str, value: dict[str, Any]) -> None:
         self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :{attribute})")
@@ -73,10 +73,17 @@ class Update:
 
     @property
     def is_small(self) -> bool:
-        return sum(len(value.get("S", "")) for value in self.values.values()) < LARGEST_IN_BATCH
+        result = self.values.get(":result")
+        return result is None or len(result["S"]) < LARGEST_IN_BATCH
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=64)
+def _assignment(attribute: str) -> tuple[str, str]:
+    # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
+    return f"#{attribute} = :{attribute}", f":{attribute}"
+
+
+@dataclass(slots=True)
 class _Entry:
     """One write on its way into a batch."""
 
@@ -89,12 +96,10 @@ class Writer:
     """Writes records of one table.
 
     Args:
-        coalesce: Whether writes wanted at the same time go out as one call.
+        coalesce: From how many writes on, wanted at the same time, they go out as one call; 0: never.
     """
 
-    def __init__(
-        self, api: Api, table: str, *, coalesce: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, api: Api, table: str, *, coalesce: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
         self._table = table
         self._coalesce = coalesce
@@ -104,7 +109,7 @@ class Writer:
 
     @property
     def coalesces(self) -> bool:
-        return self._coalesce and self._clock() >= self._off_until
+        return self._coalesce > 0 and self._clock() >= self._off_until
 
     async def write(self, job_id: str, update: Update, condition: str, *, new: bool = False) -> Written | Refused:
         """Args: new: The written record is wanted.
@@ -127,7 +132,7 @@ class Writer:
         return await self._batch(entry)
 
     async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
-        if len(entries) > 1 and self.coalesces:
+        if len(entries) >= self._coalesce and self.coalesces:
             request = {
                 "Statements": [
                     {

@@ -15,11 +15,13 @@ import botocore.session
 from botocore.config import Config
 
 from asyncjobs.jobs.api import Api, BotoApi
+from asyncjobs.jobs.endpoints import endpoint_of
 from asyncjobs.jobs.lean import CredentialSource, LeanApi, open_http
 from asyncjobs.jobs.queue import SqsJobQueue
 from asyncjobs.jobs.store import DynamoJobStore
 from asyncjobs.worker import thread_output
 from asyncjobs.worker.command_slot import CommandSlot
+from asyncjobs.worker.dead_letters import VISIBILITY_SECONDS, DeadLetters
 from asyncjobs.worker.executor import InThread, Slot
 from asyncjobs.worker.health import serve
 from asyncjobs.worker.keeper import Keeper
@@ -59,7 +61,7 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
             lease_seconds=settings.lease,
             max_attempts=settings.max_attempts,
             result_days=settings.result_days,
-            coalesce=settings.client == "lean",
+            coalesce=2 if settings.client == "lean" else 0,
         )
         objects = S3ObjectStore(lambda: _s3(session, config), settings.bucket)
         keeper = Keeper(store, queue, log, lease_seconds=settings.lease)
@@ -90,12 +92,23 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
             beside=[
                 _every(PERIOD_SECONDS, lambda pool: _write(metrics, pool)),
                 _every(5, lambda pool: protection.tend(pool.busy > 0)),
+                *_dead_letters(settings, sqs, store, objects, log),
             ],
         )
 
 
 def _s3(session: Any, config: Config) -> Any:
     return session.create_client("s3", config=config)
+
+
+def _dead_letters(
+    settings: Settings, sqs: Api, store: DynamoJobStore, objects: S3ObjectStore, log: Log
+) -> list[Callable[[SlotPool], Awaitable[None]]]:
+    if not settings.dead_letter_queue_url:
+        return []
+    queue = SqsJobQueue(sqs, settings.dead_letter_queue_url, lease_seconds=VISIBILITY_SECONDS, wait_seconds=1)
+    dead_letters = DeadLetters(queue, store, objects, log)
+    return [lambda _: dead_letters.run()]
 
 
 async def _write(metrics: Metrics, pool: SlotPool) -> None:
@@ -134,12 +147,7 @@ async def _apis(settings: Settings, session: Any, config: Config, stack: AsyncEx
     credentials = CredentialSource(session.get_credentials())
 
     def lean(service: str) -> LeanApi:
-        # A client knows the endpoint with all that may configure it; kept, it would cost its service's whole model.
-        client = session.create_client(service, config=config)
-        try:
-            endpoint, region = client.meta.endpoint_url, client.meta.region_name
-        finally:
-            client.close()
+        endpoint, region = endpoint_of(session, service, config)
         return LeanApi(http, endpoint, service, region, _TARGETS[service], credentials)
 
     return lean("sqs"), lean("dynamodb")

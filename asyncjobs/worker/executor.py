@@ -125,6 +125,40 @@ class InThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
+def prefer_for_oom(pid: int) -> None:
+    """Where memory runs out, the kernel ends this process rather than the worker with all of its jobs."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def oom_kills() -> int:
+    """How often the kernel has ended a process of this container for its memory; 0 where it does not say.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    for file in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with suppress(OSError, ValueError):
+            for line in Path(file).read_text(encoding="ascii").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def killed_by(number: int, kills_before: int, count: Callable[[], int]) -> str:
+    """The reason of a death by signal: "OutOfMemory" where the kernel's count says so."""
+    if number == signal.SIGKILL and count() > kills_before:
+        return "OutOfMemory"
+    return f"Crashed ({signal_name(number)})"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def kill_tree(pid: int) -> None:
     """SIGKILL the leader of a process group, everything it has started, and the rest of its group."""
     try:

@@ -28,6 +28,8 @@ async def serve(port: int, is_well: Callable[[], bool]) -> asyncio.Server:
                 writer.write(word)
                 await writer.drain()
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     return await asyncio.start_server(answer, "127.0.0.1", port)
 

@@ -21,6 +21,7 @@ class Settings:
         command: The program and its arguments; empty where `handler` is set.
         lease: How long a claim lasts without a heartbeat.
         stop_timeout: How long work may go on after SIGTERM.
+        dead_letter_queue_url: "" where nobody is to look after it.
         client: Who makes the calls of the hot path.
         health_port: 0 for no health check.
     """
@@ -37,6 +38,7 @@ class Settings:
     result_days: int
     lease: int
     stop_timeout: float
+    dead_letter_queue_url: str
     client: Literal["lean", "boto3"]
     health_port: int
 
@@ -69,6 +71,7 @@ class Settings:
             result_days=reader.number("ASYNCJOBS_RESULT_DAYS", 30),
             lease=reader.number("ASYNCJOBS_LEASE_SECONDS", 30),
             stop_timeout=reader.number("ASYNCJOBS_STOP_TIMEOUT", 110),
+            dead_letter_queue_url=env.get("ASYNCJOBS_DEAD_LETTER_QUEUE_URL", ""),
             client="boto3" if client == "boto3" else "lean",
             health_port=reader.number("ASYNCJOBS_HEALTH_PORT", 0, least=0),
         )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +34,13 @@ class Hosts:
     sqs_api: Api
     dynamodb_api: Api
     loop: asyncio.AbstractEventLoop
+    reset_path: str = "/moto-api/reset"
+    coalesce: int = 0
 
     def reset(self) -> None:
         """Forget everything: the server lives longer than a test."""
         url = self.sqs.meta.endpoint_url
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=30):
+        with urllib.request.urlopen(urllib.request.Request(f"{url}{self.reset_path}", method="POST"), timeout=30):
             pass
 
 
@@ -61,7 +68,40 @@ def boto_hosts(clients: Clients) -> Iterator[Hosts]:
 def lean_hosts() -> Iterator[Hosts]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
+    with hosts_at("http://{}:{}".format(*server.get_host_and_port())) as hosts:
+        yield hosts
+    server.stop()
+
+
+@contextmanager
+def coalescing_hosts() -> Iterator[Hosts]:
+    """On ministack, which knows BatchExecuteStatement; moto does not."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "PERSIST_STATE": "0"}
+    command = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "ministack.app:app"]
+    env = {**os.environ, **settings, "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_port(port, process)
+            with hosts_at(f"http://127.0.0.1:{port}", reset_path="/_ministack/reset", coalesce=1) as hosts:
+                yield hosts
+        finally:
+            process.terminate()
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the emulator did not start")
+
+
+@contextmanager
+def hosts_at(url: str, **more: Any) -> Iterator[Hosts]:
     session = boto3.session.Session("testing", "testing", region_name=REGION)
     sqs, dynamodb, s3 = (session.client(name, endpoint_url=url) for name in ("sqs", "dynamodb", "s3"))  # type: ignore[call-overload]
     loop = asyncio.new_event_loop()
@@ -74,13 +114,13 @@ def lean_hosts() -> Iterator[Hosts]:
         LeanApi(http, url, "sqs", REGION, "AmazonSQS", credentials),
         LeanApi(http, url, "dynamodb", REGION, "DynamoDB_20120810", credentials),
         loop,
+        **more,
     )
     loop.run_until_complete(http.close())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     for client in (sqs, dynamodb, s3):
         client.close()
-    server.stop()
 
 
 async def _open() -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from apis import Hosts, Waiting
+from botocore.exceptions import ClientError
 from records import job_of
 
 from asyncjobs.jobs.api import Api
@@ -74,7 +76,15 @@ Make = Callable[..., Store]
 @pytest.fixture
 def make(dynamodb: Any, hosts: Hosts, clock: Clock) -> Make:
     def make(api: Api = hosts.dynamodb_api, max_attempts: int = 3) -> Store:
-        store = DynamoJobStore(api, TABLE, lease_seconds=30, max_attempts=max_attempts, result_days=30, now=clock)
+        store = DynamoJobStore(
+            api,
+            TABLE,
+            lease_seconds=30,
+            max_attempts=max_attempts,
+            result_days=30,
+            coalesce=hosts.coalesce,
+            now=clock,
+        )
         return Waiting(store, hosts.loop)
 
     return make
@@ -102,7 +112,7 @@ Read = Callable[[], dict[str, Any]]
 
 
 def claim(store: Store, job: NewJob = JOB) -> Lease:
-    claimed = store.claim(job)
+    claimed = store.claim(job, likely_new=True)
     assert isinstance(claimed, Claimed), claimed
     return claimed.lease
 
@@ -434,3 +444,36 @@ def test_texts_are_cut_and_cleaned_for_the_table(store: Store, record: Read) -> 
     assert job_of(record())["progress"] == {"fraction": 1.0, "message": "a?b"}
     store.fail(lease, "OSError", "x" * 10_000)
     assert len(job_of(record())["error"]["message"]) == 4_000
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_writes_wanted_at_once_share_a_call_or_do_without(hosts: Hosts, make: Make, refuses: bool) -> None:
+    if not hosts.coalesce:
+        pytest.skip("this endpoint knows no BatchExecuteStatement")
+    calls: list[str] = []
+
+    class Spy:
+        async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+            calls.append(operation)
+            if refuses and operation == "BatchExecuteStatement":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+            return await hosts.dynamodb_api.call(operation, request)
+
+    store = DynamoJobStore(Spy(), TABLE, lease_seconds=30, max_attempts=3, result_days=30, coalesce=2)
+    jobs = [NewJob(f"{SUBMITTED}-{number}", "text/plain", "x") for number in range(25)]
+
+    async def work() -> list[BaseException | None]:
+        claims = await asyncio.gather(*(store.claim(job, likely_new=True) for job in jobs))
+        leases = [claim.lease for claim in claims if isinstance(claim, Claimed)]
+        assert len({lease.token for lease in leases}) == 25
+        await store.fail(leases[0], "ValueError", "first")
+        return await asyncio.gather(
+            *(store.succeed(lease, Result(json_text="1")) for lease in leases), return_exceptions=True
+        )
+
+    lost, *done = hosts.loop.run_until_complete(work())
+    # One whose condition does not hold costs none of the others.
+    assert isinstance(lost, LeaseLostError)
+    assert done == [None] * 24
+    assert calls.count("BatchExecuteStatement") == (1 if refuses else 2)
+    assert calls.count("UpdateItem") == (51 if refuses else 1)

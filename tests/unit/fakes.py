@@ -108,9 +108,11 @@ class InMemoryQueue:
             self._fail_if_told()
             self._sent = [sent for sent in self._sent if sent.receipt != message.receipt]
 
-    async def show_in(self, message: Message, seconds: int) -> None:
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
         with self._lock:
             self._fail_if_told()
+            if isinstance(message, PoisonError):
+                self._poison.append(message)
             for sent in self._sent:
                 if sent.receipt == message.receipt:
                     sent.visible_at = self._clock() + max(0, min(seconds, LONGEST_VISIBILITY))
@@ -120,6 +122,11 @@ class InMemoryQueue:
         """The ids of all messages not yet deleted."""
         with self._lock:
             return [sent.job_id for sent in self._sent]
+
+    @property
+    def poison(self) -> list[PoisonError]:
+        with self._lock:
+            return list(self._poison)
 
     @property
     def hidden_for(self) -> dict[str, float]:

@@ -80,6 +80,7 @@ class World:
         self.log = Lines()
         self.queue = InMemoryQueue(self.clock)
         self.store = InMemoryStore(self.clock)
+        self.protection: Recording | None = None
         self._running: Running | None = None
 
     def worker(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Worker:
@@ -98,7 +99,16 @@ class World:
             jitter=lambda: 1.0,
             now=self.clock,
         )
-        return Worker(self.queue, runner, keeper, slots, self.log, stop_timeout=stop_timeout, sleep=self.clock.sleep)
+        return Worker(
+            self.queue,
+            runner,
+            keeper,
+            slots,
+            self.log,
+            stop_timeout=stop_timeout,
+            protection=self.protection,
+            sleep=self.clock.sleep,
+        )
 
     def start(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Running:
         self._running = Running(lambda: self.worker(slots, stop_timeout))
@@ -321,3 +331,94 @@ def test_a_handler_that_cannot_be_run_ends_the_worker_before_it_takes_a_job(worl
     assert slot.closed
     assert world.queue.hidden_for == {job_id(1): 0}
     assert world.log.messages("error") == ["the handler cannot be run: handler has no function handle"]
+
+
+class Recording:
+    """Protection that notes when it was asked for."""
+
+    def __init__(self, store: InMemoryStore) -> None:
+        self._store = store
+        self.claimed_before: list[bool] = []
+        self.ended = False
+
+    async def on(self) -> None:
+        self.claimed_before.append(bool(self._store.records))
+
+    async def tend(self, busy: bool) -> None:
+        """Not called here."""
+
+    async def off(self) -> None:
+        self.ended = True
+
+
+def test_the_task_is_protected_before_a_job_is_claimed_and_let_go_in_the_end(world: World) -> None:
+    world.protection = Recording(world.store)
+    world.queue.send(job_id(1))
+    running = world.start([FakeSlot()])
+    eventually(lambda: world.status() == "SUCCEEDED")
+    running.end()
+    assert world.protection.claimed_before == [False]
+    assert world.protection.ended
+
+
+def test_while_jobs_are_short_messages_are_fetched_ahead(world: World) -> None:
+    held: list[int] = []
+
+    async def look(_: Attempt) -> Outcome:
+        held.append(sum(hidden > 0 for hidden in world.queue.hidden_for.values()))
+        return Succeeded(json_text="1")
+
+    for number in range(60):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot(look)])
+    eventually(lambda: world.queue.left == [])
+    assert held[0] == 1  # nothing is known of the first one
+    assert max(held) > 1
+    assert all(record.attempt == 1 for record in world.store.records.values())
+
+
+def test_what_was_claimed_ahead_goes_back_at_once_when_the_worker_stops(world: World) -> None:
+    gate = Gate()
+
+    def short_then_long(attempt: Attempt) -> Outcome:
+        return Succeeded(json_text="1") if attempt.job_id < job_id(20) else gate(attempt)
+
+    for number in range(10, 60):
+        world.queue.send(job_id(number))
+    running = world.start([FakeSlot(short_then_long)], stop_timeout=3600)
+    eventually(lambda: gate.running and sum(r.status == "RUNNING" for r in world.store.records.values()) > 1)
+    running.stop()
+    # All but the one at work, which has an hour to end.
+    eventually(lambda: sum(r.status == "RUNNING" for r in world.store.records.values()) == 1)
+    eventually(lambda: sum(hidden > 0 for hidden in world.queue.hidden_for.values()) == 1)
+    assert all(r.attempt == 0 for r in world.store.records.values() if r.status == "QUEUED")
+    gate.open.set()
+    world.join()
+    assert world.store.records[job_id(20)].status == "SUCCEEDED"
+
+
+def test_the_more_there_is_the_more_is_received_at_once(world: World) -> None:
+    asked: list[int] = []
+
+    class Counting(InMemoryQueue):
+        receiving = 0
+
+        async def receive(self, most: int) -> list[Message | PoisonError]:
+            self.receiving += 1
+            asked.append(self.receiving)
+            try:
+                await asyncio.sleep(0.001)
+                return await super().receive(most)
+            finally:
+                self.receiving -= 1
+
+    world.queue = Counting(world.clock)
+    for number in range(200):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot() for _ in range(40)])
+    eventually(lambda: world.queue.left == [])
+    assert asked[0] == 1
+    assert max(asked) > 2
+    asked.clear()
+    eventually(lambda: len(asked) > 5)
+    assert max(asked[3:]) == 1  # of an empty queue, one asks

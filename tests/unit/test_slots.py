@@ -28,7 +28,7 @@ from asyncjobs.worker.thread_slot import HandlerLoop, ThreadSlot
 
 WITHIN = 10.0  # seconds; reached only by a test that fails
 HANDLERS = '''
-import asyncio, inspect, logging, multiprocessing, os, signal, subprocess, sys, time
+import asyncio, inspect, logging, multiprocessing, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from asyncjobs.worker import Reject
 
@@ -45,6 +45,19 @@ def file(job):
 
 def nothing(job):
     pass
+
+def kill(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def litter(job):
+    for _ in range(30):
+        threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+    return os.getpid()
+
+def flood(job):
+    for _ in range(20_000):
+        print("x" * 100)
+    return "done"
 
 async def sleep(job):
     await asyncio.sleep(300)
@@ -349,6 +362,34 @@ def test_a_handler_that_kills_its_process(process_slot: ProcessSlot, run: Runs, 
     assert value(run(process_slot, "what", b"a new process took its place")) == "a new process took its place"
 
 
+def test_a_process_that_the_kernel_ended_for_its_memory(project: Path, log: Lines, run: Runs) -> None:
+    kills = itertools.count()
+    slot = ProcessSlot("slot_handlers:handle", log, oom_kills=lambda: next(kills))
+    slot.start()
+    try:
+        assert run(slot, "kill") == Failed(
+            "OutOfMemory", "the handler's process died: the container's memory is used up"
+        )
+    finally:
+        slot.close()
+
+
+def test_killed_by_someone_else_it_crashed(process_slot: ProcessSlot, run: Runs) -> None:
+    assert run(process_slot, "kill") == Failed("Crashed (SIGKILL)", "the handler's process died: SIGKILL")
+
+
+def test_a_process_is_replaced_when_its_handlers_have_left_too_much_behind(
+    process_slot: ProcessSlot, run: Runs
+) -> None:
+    pids = [value(run(process_slot, "litter")) for _ in range(5)]
+    assert len(set(pids[:4])) == 1
+    assert pids[4] != pids[3]
+
+
+def test_a_flood_of_output_does_not_block_the_handler(process_slot: ProcessSlot, run: Runs) -> None:
+    assert value(run(process_slot, "flood")) == "done"
+
+
 def test_a_timeout_ends_all_that_the_handler_started(process_slot: ProcessSlot, run: Runs) -> None:
     outcome = run(process_slot, "family", timeout=0.5)
     assert outcome == Failed("Timeout", "the handler ran longer than 0.5 s and was ended")
@@ -516,6 +557,12 @@ def test_a_command_knows_its_job(command: Make, run: Runs, tmp_path: Path) -> No
 )
 def test_a_command_that_fails(command: Make, run: Runs, code: str, outcome: Failed) -> None:
     assert run(command(code), "x") == outcome
+
+
+def test_a_command_that_the_kernel_ended_for_its_memory(log: Lines, run: Runs) -> None:
+    kills = itertools.count()
+    slot = CommandSlot([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], log, oom_kills=lambda: next(kills))
+    assert run(slot, "x") == Failed("OutOfMemory", "the command was ended by SIGKILL")
 
 
 def test_a_command_s_standard_error_is_logged(command: Make, log: Lines, run: Runs) -> None:
