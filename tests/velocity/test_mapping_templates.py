@@ -372,6 +372,13 @@ class TestGet:
         text, _ = both(velocity, self.template(), record(), parameters(GOOD_ID))
         assert json.loads(text) == {"jobId": GOOD_ID, "status": "RUNNING", "submittedAt": "2026-11-23T06:43:47.123Z"}
 
+    def test_an_attempt_that_was_not_counted_is_none(self, velocity: Velocity) -> None:
+        text, _ = both(
+            velocity, self.template(), record(attempt={"N": "0"}, maxAttempts={"N": "3"}), parameters(GOOD_ID)
+        )
+        job = json.loads(text)
+        assert ("attempt" in job, job["maxAttempts"]) == (False, 3)
+
     def test_a_whole_record(self, velocity: Velocity) -> None:
         body = record(
             status={"S": "SUCCEEDED"},
