@@ -66,7 +66,7 @@ class Standin:
             return json.load(answer)
 
     def stats(self) -> dict[str, Any]:
-        """Calls by operation; finished jobs; firstReceive and lastFinish in epoch microseconds; p50 and p99 in µs."""
+        """Calls by operation; finished jobs; messages left; times in microseconds, since the epoch or long."""
         answer: dict[str, Any] = self.ask("/_stats")
         return answer
 

@@ -13,7 +13,7 @@ from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from worker_bench import standin  # noqa: E402
+from worker_bench import standin
 
 TABLE = "jobs"
 KEY_ONLY = Config(retries={"total_max_attempts": 1})

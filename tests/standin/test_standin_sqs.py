@@ -9,7 +9,8 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import ClientError, ReadTimeoutError
 from moto import mock_aws
 
 ATTRIBUTES = {
@@ -142,3 +143,19 @@ def test_a_benchmark_fills_resets_and_measures(ours: Any, url: str, server: Any)
     server.reset()
     assert counts(ours, url) == ("0", "0")
     assert server.stats()["calls"] == {"GetQueueAttributes": 1}
+
+
+def test_a_long_poll_of_who_is_gone_takes_no_message(ours: Any, url: str) -> None:
+    impatient = boto3.client(
+        "sqs",
+        endpoint_url=ours.meta.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+        config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}),
+    )
+    with pytest.raises(ReadTimeoutError):
+        receive(impatient, url, WaitTimeSeconds=20)
+    impatient.close()
+    ours.send_message(QueueUrl=url, MessageBody="x")
+    assert len(receive(ours, url, WaitTimeSeconds=5)) == 1

@@ -71,7 +71,7 @@ pub fn control(shared: &Arc<Shared>, request: &Request) -> Answer {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let option = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let outcome = match path {
-        "/_stats" => Ok(shared.measure.report()),
+        "/_stats" => Ok(shared.measure.report(shared.queues.left())),
         "/_history" => Ok(shared.database.history()),
         "/_reset" => {
             shared.queues.purge_all();

@@ -67,6 +67,17 @@ impl Connection {
         Some(Request { method: head.method, path: head.path, target: head.target, body, close: head.close })
     }
 
+    /// Whether the client is still there: a long poll must not hand messages to one that was killed.
+    pub fn is_open(&self) -> bool {
+        let _ = self.stream.set_nonblocking(true);
+        let peeked = self.stream.peek(&mut [0]);
+        let _ = self.stream.set_nonblocking(false);
+        match peeked {
+            Ok(count) => count > 0,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
     fn more(&mut self) -> Option<()> {
         let mut chunk = [0; 16384];
         loop {

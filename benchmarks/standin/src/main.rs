@@ -62,7 +62,8 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) -> Option<()> {
         if request.target.is_empty() && request.method != "OPTIONS" {
             connection.answer(&control(shared, &request))?;
         } else {
-            connection.answer(&called(shared, &request)?)?;
+            let answer = called(shared, &request, &|| connection.is_open())?;
+            connection.answer(&answer)?;
         }
         if request.close {
             return None;
@@ -71,7 +72,7 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) -> Option<()> {
 }
 
 /// None: the answer is lost.
-fn called(shared: &Shared, request: &Request) -> Option<Answer> {
+fn called(shared: &Shared, request: &Request, is_open: &dyn Fn() -> bool) -> Option<Answer> {
     let delay = shared.controls.delay_us.load(Relaxed);
     if delay > 0 {
         std::thread::sleep(Duration::from_micros(delay));
@@ -91,7 +92,7 @@ fn called(shared: &Shared, request: &Request) -> Option<Answer> {
     let parsed = std::str::from_utf8(&request.body).map_err(|error| error.to_string()).and_then(json::parse);
     let outcome = match &parsed {
         Err(message) => Err(Failure { code: "SerializationException", message: message.clone(), item: None }),
-        Ok(body) if is_sqs => shared.queues.call(operation, body),
+        Ok(body) if is_sqs => shared.queues.call(operation, body, is_open),
         Ok(body) => batch_with_faults(shared, operation, body),
     };
     if fault == Fault::AnswerLost {

@@ -91,7 +91,7 @@ impl Measure {
     }
 
     /// Times in microseconds; those since the epoch are 0 while nothing has happened.
-    pub fn report(&self) -> String {
+    pub fn report(&self, left: usize) -> String {
         let mut waits = self.waits.lock().unwrap().clone();
         waits.sort_unstable();
         let share = |percent: usize| waits.get((waits.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(0);
@@ -102,9 +102,10 @@ impl Measure {
             .map(|(name, count)| format!("\"{}\":{}", name, count.load(Relaxed)))
             .collect();
         format!(
-            "{{\"calls\":{{{}}},\"faults\":{},\"firstReceive\":{},\"lastFinish\":{},\"finished\":{},\"p50\":{},\"p99\":{}}}",
+            "{{\"calls\":{{{}}},\"faults\":{},\"left\":{},\"firstReceive\":{},\"lastFinish\":{},\"finished\":{},\"p50\":{},\"p99\":{}}}",
             calls.join(","),
             self.faults.load(Relaxed),
+            left,
             self.first_receive.load(Relaxed),
             self.last_finish.load(Relaxed),
             self.finished.load(Relaxed),

@@ -168,6 +168,7 @@ impl Queue {
         wait_s: Option<u64>,
         visibility_s: Option<u64>,
         redrive: &dyn Fn(&str) -> Option<Arc<Queue>>,
+        is_open: &dyn Fn() -> bool,
     ) -> Vec<Received> {
         let mut state = self.state.lock().unwrap();
         let wait_s = wait_s.unwrap_or_else(|| state.setting("ReceiveMessageWaitTimeSeconds", 0));
@@ -183,6 +184,9 @@ impl Queue {
             let next = state.timers.peek().map_or(deadline, |Reverse((at, ..))| deadline.min(*at));
             let pause = Duration::from_micros(next.saturating_sub(now).max(200));
             state = self.arrived.wait_timeout(state, pause).unwrap().0;
+            if !is_open() {
+                return Vec::new();
+            }
         }
     }
 
@@ -249,6 +253,10 @@ impl Queue {
         drop(state);
         self.arrived.notify_all();
         Change::Done
+    }
+
+    pub fn left(&self) -> usize {
+        self.state.lock().unwrap().messages.len()
     }
 
     pub fn purge(&self) {

@@ -82,6 +82,11 @@ impl Queues {
         found.ok_or_else(|| failure("QueueDoesNotExist", "The specified queue does not exist."))
     }
 
+    /// Messages that nobody has deleted yet.
+    pub fn left(&self) -> usize {
+        self.queues.read().unwrap().values().map(|queue| queue.left()).sum()
+    }
+
     pub fn purge_all(&self) {
         self.queues.read().unwrap().values().for_each(|queue| queue.purge());
     }
@@ -90,7 +95,8 @@ impl Queues {
         format!("00000000-0000-4000-8000-{:012x}", self.ids.fetch_add(1, Relaxed))
     }
 
-    pub fn call(&self, operation: &str, request: &Value) -> Fallible<String> {
+    /// `is_open`: whether the caller still waits for the answer.
+    pub fn call(&self, operation: &str, request: &Value, is_open: &dyn Fn() -> bool) -> Fallible<String> {
         match operation {
             "CreateQueue" => return self.create(request),
             "ListQueues" => return Ok(self.list(request.text("QueueNamePrefix"))),
@@ -102,7 +108,7 @@ impl Queues {
         }
         let queue = self.queue(request.text("QueueUrl"))?;
         match operation {
-            "ReceiveMessage" => self.receive(&queue, request),
+            "ReceiveMessage" => self.receive(&queue, request, is_open),
             "DeleteMessage" => delete(&queue, request),
             "SendMessage" => {
                 let (sent, message) = self.accept(request)?;
@@ -184,7 +190,7 @@ impl Queues {
         Ok((sent, (message, request.integer("DelaySeconds").unwrap_or(0) as u64)))
     }
 
-    fn receive(&self, queue: &Queue, request: &Value) -> Fallible<String> {
+    fn receive(&self, queue: &Queue, request: &Value, is_open: &dyn Fn() -> bool) -> Fallible<String> {
         let most = request.integer("MaxNumberOfMessages").unwrap_or(1);
         if !(1..=10).contains(&most) {
             return Err(failure("InvalidParameterValue", format!(
@@ -194,7 +200,8 @@ impl Queues {
         }
         let seconds = |key| request.integer(key).map(|value| value.max(0) as u64);
         let redrive = |arn: &str| self.queue(arn).ok();
-        let found = queue.receive(most as usize, seconds("WaitTimeSeconds"), seconds("VisibilityTimeout"), &redrive);
+        let (wait, visibility) = (seconds("WaitTimeSeconds"), seconds("VisibilityTimeout"));
+        let found = queue.receive(most as usize, wait, visibility, &redrive, is_open);
         if found.is_empty() {
             return Ok("{}".to_string());
         }
