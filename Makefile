@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format crash bench bench-worker posture clean
+.PHONY: demo test check format crash chaos bench bench-worker posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -25,6 +25,11 @@ format: .venv/dev
 # Every point at which `up` or `down` can be killed; `make test` tries every ninetieth.
 crash: .venv/dev
 	CRASH_EVERY=1 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py
+
+# Workers killed and paused at random, without and with a tenth of the calls failing; `make test` has a small one. Needs rustc.
+chaos: .venv/dev
+	.venv/bin/python tests/chaos/chaos.py
+	.venv/bin/python tests/chaos/chaos.py --fault-rate 0.1 --seed 2
 
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py

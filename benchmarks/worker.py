@@ -6,7 +6,8 @@ Every worker takes the same jobs from the same in-memory stand-in of SQS and Dyn
 a set time in each call, and writes the same two conditional updates of the job's record. All messages are there before
 the first is received; the time is from that first receive to the last finish, start-up and warm-up are not in it. CPU
 is user and system time of the worker and all its children. Then jobs come at 50 a second: p50 and p99 are from send to
-finish. Workers take turns, and the figures are medians. How many cores were busy elsewhere stands beside them. `make bench-worker` makes what the rivals need.
+finish. Workers take turns, and the figures are medians; how many cores were busy elsewhere stands beside them.
+`make bench-worker` makes what the rivals need.
 """
 
 from __future__ import annotations

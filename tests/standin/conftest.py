@@ -15,17 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from worker_bench import standin
 
-TABLE = "jobs"
-KEY_ONLY = Config(retries={"total_max_attempts": 1})
-
-
-def make_table(dynamodb: Any) -> None:
-    dynamodb.create_table(
-        TableName=TABLE,
-        AttributeDefinitions=[{"AttributeName": "jobId", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "jobId", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+ONCE = Config(retries={"total_max_attempts": 1})
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +40,7 @@ def client(server: standin.Standin) -> Any:
             region_name=standin.REGION,
             aws_access_key_id="testing",
             aws_secret_access_key="testing",
-            config=KEY_ONLY,
+            config=ONCE,
         )
 
     return make

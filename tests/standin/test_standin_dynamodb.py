@@ -9,8 +9,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import TABLE, make_table
 from moto import mock_aws
+from tables import TABLE, make_table
 
 from asyncjobs.jobs.store import AlreadyEnded, Busy, Claimed, DynamoJobStore, LeaseLostError, NewJob, Result
 
