@@ -15,6 +15,7 @@ def median(runs: Sequence[Figures]) -> Figures:
     return Figures(*(statistics.median(getattr(run, one.name) for run in runs) for one in fields(Figures)))
 
 
+QUIET = 0.3  # cores busy elsewhere
 Results = Mapping[Contender, Figures]
 
 
@@ -34,6 +35,11 @@ def table(results: Results) -> str:
             f"| {one.calls_per_job:.2f} | {one.p50 * 1000:.0f} | {one.p99 * 1000:.0f} | {one.elsewhere:.1f} |"
         )
     return "\n".join(lines)
+
+
+def is_quiet(results: Results) -> bool:
+    """Whether the machine was the workers' own: one of two processes loses more to others' work than one of one."""
+    return all(one.elsewhere <= QUIET for one in results.values())
 
 
 def _ratio(value: float, other: float | None) -> str:

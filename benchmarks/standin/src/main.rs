@@ -106,7 +106,8 @@ fn called(shared: &Shared, request: &Request, is_open: &dyn Fn() -> bool) -> Opt
 
 /// In a batch of statements each can be throttled by itself.
 fn batch_with_faults(shared: &Shared, operation: &str, body: &Value) -> Result<String, Failure> {
-    if operation != "BatchExecuteStatement" || shared.controls.faults.load(Relaxed) == 0 {
+    let refused_whole = body.list("Statements").len() > partiql::LARGEST_BATCH;
+    if operation != "BatchExecuteStatement" || refused_whole || shared.controls.faults.load(Relaxed) == 0 {
         return shared.database.call(operation, body);
     }
     let mut answers = Vec::new();

@@ -7,7 +7,7 @@ use crate::evaluate::{holds, normal, Item};
 use crate::expression::{invalid, Action, Binding, Condition, Failure, Fallible, Operand, Parser, Token};
 use crate::json::{quote, Value};
 
-const LARGEST_BATCH: usize = 25;
+pub const LARGEST_BATCH: usize = 25;
 
 /// The item of an answer, as JSON.
 type Answer = Option<String>;
