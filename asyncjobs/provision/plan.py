@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from asyncjobs.aws import all_denied, is_denied
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.graph import run_graph
 from asyncjobs.provision.resource import Inputs, Outputs, Resource, State, UnknownOutputError
@@ -41,14 +42,18 @@ def read_all(resources: Sequence[Resource]) -> dict[str, State | None]:
     """Read every resource, all at the same time.
 
     Raises:
-        The first error in the order of `resources`.
+        CredentialsError: Reads are not allowed: names all of them.
+        The first error in the order of `resources`, otherwise.
     """
     by_step = {resource.step: resource for resource in resources}
     states, errors, _ = run_graph(dict.fromkeys(by_step, ()), lambda step: by_step[step].read())
-    for step in by_step:
-        if step in errors:
-            raise errors[step]
-    return states
+    found = {by_step[step].title: errors[step] for step in by_step if step in errors}
+    first = next(iter(found.values()), None)
+    if first is None:
+        return states
+    if is_denied(first):
+        raise all_denied({title: error for title, error in found.items() if is_denied(error)}) from first
+    raise first
 
 
 def plan_up(resources: Sequence[Resource], states: Mapping[str, State | None]) -> Plan:
