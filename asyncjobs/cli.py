@@ -281,7 +281,7 @@ def info(
 def permissions(
     context: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(metavar="[up|down|operate]", help="For that alone; all three if not given.")
+        str | None, typer.Argument(metavar="[COMMAND]", help="up, down or operate; all three if not given.")
     ] = None,
     account: Annotated[
         str | None, typer.Option("--account", metavar="ID", help="The AWS account; else any, wherever ARNs name one.")
@@ -295,7 +295,7 @@ def permissions(
     `up` and `down` are the commands; `operate` is the others: info, logs, result, and looking up a stack's API.
 
     \b
-    Example:  asyncjobs permissions up --account 123456789012 > policy.json
+    Example:  asyncjobs permissions up --account 123456789012
     """
 
     def work(session: Session) -> None:

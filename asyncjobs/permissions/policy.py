@@ -37,7 +37,8 @@ class _Statement:
     def takes(self, other: _Statement) -> bool:
         """Whether the two together allow nothing that each alone does not.
 
-        An action is checked against resources of its own kinds only, so others beside them make no difference.
+        An action is checked against resources of its own kind only, so others beside them make no difference. What acts
+        on several kinds may act on any kind of its service.
         """
         if self.condition != other.condition:
             return False
@@ -45,10 +46,7 @@ class _Statement:
         everything = {one for resources in both.values() for one in resources}
         if "*" in everything:
             return everything == {"*"}
-        return all(
-            {one for one in everything if _kind(one) in {_kind(mine) for mine in resources}} == resources
-            for resources in both.values()
-        )
+        return all({one for one in everything if _is_like(one, own)} == own for own in both.values())
 
 
 def document(names: Names, commands: Iterable[Command]) -> Policy:
@@ -57,7 +55,13 @@ def document(names: Names, commands: Iterable[Command]) -> Policy:
     Args:
         names: With "*" for an account or a region that is not known.
     """
-    return _policy([_json(one) for one in _statements(names, frozenset(commands))])
+    statements: dict[str, dict[str, Any]] = {}
+    for one in map(_json, _statements(names, frozenset(commands))):
+        # Alike but for the values of one condition: either will do.
+        known = statements.setdefault(json.dumps([one["Action"], one["Resource"], sorted(one["Condition"])]), one)
+        for key, values in one["Condition"].items():
+            known["Condition"][key] = sorted({*known["Condition"][key], *values})
+    return _policy([_plain(one) for one in statements.values()])
 
 
 def size(policy: Policy) -> int:
@@ -81,7 +85,9 @@ def _policy(statements: list[Any]) -> Policy:
 
 def _statements(names: Names, commands: frozenset[Command]) -> list[_Statement]:
     found: list[_Statement] = []
-    for (action, condition), resources in sorted(_rights(names, commands).items()):
+    # Those with most resources first: they have the least choice of company.
+    rights = sorted(_rights(names, commands).items(), key=lambda one: (-len(one[1]), one[0]))
+    for (action, condition), resources in rights:
         new = _Statement(condition, {action: resources})
         there = next((one for one in found if one.takes(new)), None)
         if there is None:
@@ -123,13 +129,32 @@ def _kind(resource: str) -> str:
     return f"{service} {rest.replace(':', '/').split('/')[0]}"
 
 
+def _is_like(resource: str, own: frozenset[str]) -> bool:
+    kinds = {_kind(one) for one in own}
+    if len(kinds) == 1:
+        return _kind(resource) in kinds
+    return _service(resource) in {_service(one) for one in own}
+
+
+def _service(resource: str) -> str:
+    return resource.split(":")[2]
+
+
 def _json(statement: _Statement) -> dict[str, Any]:
-    resources = statement.resources
-    found: dict[str, Any] = {
+    return {
         "Effect": "Allow",
-        "Action": list(statement.own),
-        "Resource": resources[0] if len(resources) == 1 else resources,
+        "Action": sorted(statement.own),
+        "Resource": statement.resources,
+        "Condition": {key: [value] for key, value in statement.condition},
     }
-    if statement.condition:
-        found["Condition"] = {"StringEquals": dict(statement.condition)}
-    return found
+
+
+def _plain(statement: dict[str, Any]) -> dict[str, Any]:
+    """As it is written: a list of one is the one itself, and no condition is none."""
+    condition = {key: _one(values) for key, values in statement["Condition"].items()}
+    found = {**statement, "Resource": _one(statement["Resource"]), "Condition": {"StringEquals": condition}}
+    return found if condition else {key: value for key, value in found.items() if key != "Condition"}
+
+
+def _one(values: list[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else values

@@ -131,9 +131,9 @@ def as_list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _holds(condition: Mapping[str, Mapping[str, str]], context: Mapping[str, str]) -> bool:
+def _holds(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
     assert set(condition) <= {"StringEquals"}
-    return all(context.get(key) == value for key, value in condition.get("StringEquals", {}).items())
+    return all(context.get(key) in as_list(values) for key, values in condition.get("StringEquals", {}).items())
 
 
 def needs(request: Request) -> list[Need]:

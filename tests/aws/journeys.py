@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import pytest
 from authorization import NAMES, Answer, Iam, refusal
 from moto.apigateway.models import apigateway_backends
 from test_conformance import DRIFTS
@@ -103,13 +104,8 @@ def tasks_that_do_not_start(iam: Iam) -> None:
         "ListTasks": lambda: (SimpleNamespace(status_code=200), {"taskArns": [arn]}),
         "DescribeTasks": lambda: (SimpleNamespace(status_code=200), {"tasks": [{"taskArn": arn}]}),
     }
-    try:
-        with iam.during("up"):
-            bring_up(wait=True)
-    except ProvisionError as error:
-        assert "its tasks do not start" in error.what
-    else:
-        raise AssertionError("it did not fail")
+    with iam.during("up"), pytest.raises(ProvisionError, match="its tasks do not start"):
+        bring_up(wait=True)
     iam.answers = {}
 
 
