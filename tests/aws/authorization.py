@@ -18,10 +18,12 @@ import botocore.handlers
 import pytest
 
 from asyncjobs.names import STACK_TAG, Names
-from asyncjobs.permissions.calls import CALLS
+from asyncjobs.permissions.calls import CALLS, Grant
 
 NAMES = Names("demo", "123456789012", "eu-west-1")
 PREFIX = f"{NAMES.region}:{NAMES.account}"
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions
+MULTIPART = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
 LOGS_THAT_TAG = {"logs:ListTagsForResource", "logs:TagResource"}
 Policy = Mapping[str, Any]
 Answer = tuple[Any, dict[str, Any]]
@@ -137,8 +139,13 @@ def _holds(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str
 
 
 def needs(request: Request) -> list[Need]:
-    """What IAM checks: each action of the call on each resource that the call names."""
-    grants = CALLS[request.service][request.operation].grants
+    """What IAM checks: each action of the call, on each resource that it names.
+
+    A call without a row takes the action of its own name.
+    """
+    call = CALLS.get(request.service, {}).get(request.operation)
+    name = "PutObject" if request.operation in MULTIPART else request.operation
+    grants = call.grants if call else (Grant((f"{request.service}:{name}",), ()),)
     return [
         need for action in sorted({a for grant in grants for a in grant.actions}) for need in _needs(action, request)
     ]
