@@ -30,7 +30,7 @@ class Grant:
     Args:
         actions: IAM actions, with their prefix.
         resources: Templates of ARNs over `Names`, or `ANY`.
-        condition: Keys of an IAM condition and the one value (a template too) that each must have.
+        condition: A key of an IAM condition and the value (a template too) that it must have; one at most.
     """
 
     actions: tuple[str, ...]

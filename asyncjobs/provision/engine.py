@@ -226,9 +226,9 @@ def _line(step: str, error: AsyncJobsError) -> str:
 
 def _hint(command: Command, failed: Mapping[str, AsyncJobsError], missing: list[denied.Missing]) -> str:
     """What is missing is said of the command as a whole: the next permission would be missing after this one."""
-    first = next(iter(failed.values()))
-    if missing and (len(failed) > 1 or "asyncjobs permissions" in first.hint):
+    if missing and any("asyncjobs permissions" in error.hint for error in failed.values()):
         return denied.policy_hint(command)
+    first = next(iter(failed.values()))
     return first.hint or f"Run `asyncjobs {command}` again: it goes on from here."
 
 
