@@ -120,6 +120,21 @@ def test_policies_in_the_docs_are_those_that_are_printed() -> None:
     assert [match["command"] for match in POLICY.finditer(text)] == list(permissions.COMMANDS)
 
 
+def test_what_is_allowed_on_everything_is_explained() -> None:
+    everything = {
+        action
+        for command in permissions.COMMANDS
+        for statement in document(Names("demo", "123456789012", "eu-west-1"), [command])["Statement"]
+        if statement["Resource"] == "*"
+        for action in statement["Action"]
+    }
+    rows = re.search(
+        r"^\| `\*` \|.*?(?=^\| all REST)", PERMISSIONS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert rows
+    assert set(re.findall(r"`([a-z0-9-]+:[A-Za-z]+)`", rows[0])) == everything
+
+
 @pytest.mark.parametrize("name", app.commands)
 def test_every_command_has_a_section_and_an_example(name: str) -> None:
     text = COMMANDS.read_text(encoding="utf-8")
