@@ -106,7 +106,7 @@ class Clients:
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._session.client(  # type: ignore[call-overload]
+                client = self._session.client(  # type: ignore[call-overload]
                     service,
                     endpoint_url=self._endpoint_url,
                     config=BotoConfig(
@@ -116,6 +116,9 @@ class Clients:
                         max_pool_connections=32,
                     ),
                 )
+                # Made on first use, by two threads maybe twice: an `except` would name another class than is raised.
+                _ = client.exceptions
+                self._clients[service] = client
             return self._clients[service]
 
     @property

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
 
 from asyncjobs.jobs import ids
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+from asyncjobs.jobs.api import Api
+from asyncjobs.jobs.coalesce import Coalescer
 
 MOST_MESSAGES = 10  # of one ReceiveMessage
 LONGEST_VISIBILITY = 43_200  # seconds; https://docs.aws.amazon.com/AWSSimpleQueueService: 12 hours
+DELETE_SECONDS = 0.005  # that a delete waits for others: the job has ended, and nobody waits for it
 
 
 class PoisonError(Exception):
     """A message that is no job of ours; it goes the way of the dead-letter queue."""
+
+    receipt = ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Message:
     Args:
         payload: As it was submitted: text, or bytes of a binary content type.
         receives: How often it was received, this time included.
+        sent_ms: When it was sent, in epoch milliseconds; 0 where the queue does not say.
+        generation: Which run of the job it starts: 1, and one more for each `retry`.
     """
 
     receipt: str
@@ -33,52 +40,84 @@ class Message:
     content_type: str
     payload: str | bytes
     receives: int
+    sent_ms: int = 0
+    generation: int = 1
 
 
 class JobQueue(Protocol):
-    def receive(self, most: int) -> list[Message | PoisonError]:
+    async def receive(self, most: int) -> list[Message | PoisonError]:
         """Wait for messages, up to the queue's long-poll time."""
 
-    def delete(self, message: Message) -> None: ...
+    async def delete(self, message: Message) -> None: ...
 
-    def show_in(self, message: Message, seconds: int) -> None:
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
         """Let it be received again after so many seconds."""
 
 
 class SqsJobQueue:
-    """The job queue in SQS.
+    """The job queue in SQS. Deletes and changes of visibility that are wanted at the same time share a call.
 
     Args:
         lease_seconds: The visibility timeout of a received message.
         wait_seconds: How long a receive waits for messages, 20 at most.
     """
 
-    def __init__(self, client: SQSClient, url: str, *, lease_seconds: int, wait_seconds: int = 20) -> None:
-        self._client = client
+    def __init__(self, api: Api, url: str, *, lease_seconds: int, wait_seconds: int = 20) -> None:
+        self._api = api
         self._url = url
         self._lease_seconds = lease_seconds
         self._wait_seconds = wait_seconds
-
-    def receive(self, most: int) -> list[Message | PoisonError]:
-        answer = self._client.receive_message(
-            QueueUrl=self._url,
-            MaxNumberOfMessages=min(most, MOST_MESSAGES),
-            WaitTimeSeconds=self._wait_seconds,
-            VisibilityTimeout=self._lease_seconds,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        self._deletes: Coalescer[dict[str, Any], None] = Coalescer(
+            lambda entries: self._batch("DeleteMessageBatch", entries), most=MOST_MESSAGES, linger=DELETE_SECONDS
         )
-        return [_parse(message) for message in answer.get("Messages", [])]
-
-    def delete(self, message: Message) -> None:
-        self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message.receipt)
-
-    def show_in(self, message: Message, seconds: int) -> None:
-        self._client.change_message_visibility(
-            QueueUrl=self._url,
-            ReceiptHandle=message.receipt,
-            VisibilityTimeout=max(0, min(seconds, LONGEST_VISIBILITY)),
+        self._changes: Coalescer[dict[str, Any], None] = Coalescer(
+            lambda entries: self._batch("ChangeMessageVisibilityBatch", entries), most=MOST_MESSAGES
         )
+
+    async def receive(self, most: int) -> list[Message | PoisonError]:
+        answer = await self._api.call(
+            "ReceiveMessage",
+            {
+                "QueueUrl": self._url,
+                "MaxNumberOfMessages": min(most, MOST_MESSAGES),
+                "WaitTimeSeconds": self._wait_seconds,
+                "VisibilityTimeout": self._lease_seconds,
+                "MessageAttributeNames": ["All"],
+                "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
+            },
+        )
+        return [_parsed(message) for message in answer.get("Messages", [])]
+
+    async def delete(self, message: Message) -> None:
+        await self._deletes({"ReceiptHandle": message.receipt})
+
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
+        visibility = max(0, min(seconds, LONGEST_VISIBILITY))
+        await self._changes({"ReceiptHandle": message.receipt, "VisibilityTimeout": visibility})
+
+    async def _batch(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[Exception | None]:
+        numbered = [{"Id": str(number), **entry} for number, entry in enumerate(entries)]
+        answer = await self._api.call(operation, {"QueueUrl": self._url, "Entries": numbered})
+        outcomes: list[Exception | None] = [None] * len(entries)
+        for failed in answer.get("Failed", []):
+            outcomes[int(failed["Id"])] = _refusal(operation, failed)
+        return outcomes
+
+
+def _refusal(operation: str, failed: dict[str, Any]) -> ClientError:
+    """The error of one entry of a batch, as if it had been a call of its own."""
+    response: Any = {
+        "Error": {"Code": failed.get("Code", ""), "Message": failed.get("Message", "")},
+        "ResponseMetadata": {"HTTPStatusCode": 400 if failed.get("SenderFault") else 500},
+    }
+    return ClientError(response, operation)
+
+
+def _parsed(message: Any) -> Message | PoisonError:
+    parsed = _parse(message)
+    if isinstance(parsed, PoisonError):
+        parsed.receipt = message["ReceiptHandle"]
+    return parsed
 
 
 def _parse(message: Any) -> Message | PoisonError:
@@ -95,10 +134,16 @@ def _parse(message: Any) -> Message | PoisonError:
             payload = base64.b64decode(payload, validate=True)
         except ValueError as error:  # also for text outside ASCII, which is no binascii.Error
             return PoisonError(f"job {job_id}: the body is not base64: {error}")
+    generation = attributes.get("generation") or "1"
+    if not generation.isdecimal() or int(generation) < 1:
+        return PoisonError(f"job {job_id}: {generation!r} is no generation")
+    known = message.get("Attributes", {})
     return Message(
         message["ReceiptHandle"],
         job_id,
         attributes.get("contentType") or "application/json",
         payload,
-        int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+        int(known.get("ApproximateReceiveCount", 1)),
+        int(known.get("SentTimestamp", 0)),
+        int(generation),
     )

@@ -8,12 +8,22 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from asyncjobs.jobs import ids
+from asyncjobs.jobs.api import Api
+from asyncjobs.jobs.leases import (
+    AlreadyEnded,
+    Busy,
+    Claim,
+    Claimed,
+    Lease,
+    LeaseLostError,
+    Location,
+    NewJob,
+    Result,
+)
 from asyncjobs.jobs.record import (
-    CANCELLED,
     FAILED,
     QUEUED,
     RUNNING,
@@ -23,140 +33,17 @@ from asyncjobs.jobs.record import (
     iso_time,
     shard_key,
 )
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from asyncjobs.jobs.writes import Refused, Update, Writer, Written
 
 DAY_SECONDS = 86_400
 ERROR_LENGTH = 4_000  # characters of an error's message kept in the record
 
-
-@dataclass(frozen=True)
-class Location:
-    """An object in S3."""
-
-    bucket: str
-    key: str
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """What was submitted, as a message or the record has it.
-
-    Args:
-        payload: Text or bytes small enough for the record, or where the payload is.
-    """
-
-    job_id: str
-    content_type: str
-    payload: str | bytes | Location
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A worker's right to a job.
-
-    Args:
-        token: The fencing token; fresh at each claim.
-        attempt: Counts from 1.
-    """
-
-    job_id: str
-    token: str
-    attempt: int
-    generation: int
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """The job is ours to run.
-
-    Args:
-        job: As its record has it: what came with its first message, whatever later ones of the same id say.
-    """
-
-    lease: Lease
-    job: NewJob
-
-
-@dataclass(frozen=True)
-class AlreadyEnded:
-    """Nothing to do: the message is a duplicate of a job that has ended."""
-
-    status: str
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Another worker holds the lease until this epoch time in milliseconds."""
-
-    until_ms: int
-
-
-Claim = Claimed | AlreadyEnded | Busy
-
-
-class LeaseLostError(Exception):
-    """The record no longer carries our token: another worker has the job, or it was cancelled."""
-
-    def __init__(self, status: str) -> None:
-        super().__init__(f"the lease is lost; the job is {status}")
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Result:
-    """A handler's result: JSON text in the record, or where it is."""
-
-    json_text: str | None = None
-    location: Location | None = None
-
-
-class JobStore(Protocol):
-    """Every method but `claim` raises LeaseLostError when the lease is no longer ours."""
-
-    def claim(self, job: NewJob) -> Claim: ...
-
-    def heartbeat(self, lease: Lease) -> None: ...
-
-    def progress(self, lease: Lease, fraction: float, message: str) -> None: ...
-
-    def succeed(self, lease: Lease, result: Result, message: str = "") -> None: ...
-
-    def fail(self, lease: Lease, error_type: str, message: str) -> None: ...
-
-    def retry_later(self, lease: Lease, error_type: str, message: str) -> None: ...
-
-    def hand_back(self, lease: Lease) -> None: ...
-
-
-@dataclass
-class _Update:
-    """One UpdateItem under construction."""
-
-    sets: list[str] = field(default_factory=list)
-    removes: list[str] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def set(self, attribute: str, value: dict[str, Any]) -> None:
-        # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-        self.sets.append(f"#{attribute} = :{attribute}")
-        self.values[f":{attribute}"] = value
-
-    def set_once(self, attribute: str, value: dict[str, Any]) -> None:
-        self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :{attribute})")
-        self.values[f":{attribute}"] = value
-
-    @property
-    def expression(self) -> str:
-        remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
-        return f"SET {', '.join(self.sets)}{remove}"
-
-
-_FREE = (
-    "(attribute_not_exists(jobId) OR #status = :queued OR (#status = :status AND #leaseUntil < :now))"
-    " AND (attribute_not_exists(#attempt) OR #attempt < :maxAttempts)"
-)
+# Of a later generation there must be a record: its payload is nowhere else.
+_NEW_OR_FREE = "(attribute_not_exists(#jobId) OR #status = :queued OR (#status = :running AND #leaseUntil < :now))"
+_FREE = "(#status = :queued OR (#status = :running AND #leaseUntil < :now))"
+_SAME_GENERATION = "(attribute_not_exists(#generation) OR #generation = :generation)"
+_ATTEMPTS_LEFT = "(attribute_not_exists(#attempt) OR #attempt < :maxAttempts)"
+_OWNED = "#status = :running AND #leaseToken = :token AND #leaseUntil >= :now"
 
 
 class DynamoJobStore:
@@ -166,159 +53,245 @@ class DynamoJobStore:
         lease_seconds: How long a claim or heartbeat lasts.
         max_attempts: Runs of a job before it ends FAILED.
         result_days: How long a record is kept after its end.
+        coalesce: From how many writes on, wanted at the same time, they go out as one call; 0: never.
         now: Epoch seconds. Workers' clocks may differ by a fraction of the lease: a fast one could take a lease over
             too early, which costs an extra run and no result, because the token decides.
     """
 
     def __init__(
         self,
-        client: DynamoDBClient,
+        api: Api,
         table: str,
         *,
         lease_seconds: int,
         max_attempts: int,
         result_days: int,
+        coalesce: int = 0,
         now: Callable[[], float] = time.time,
         new_token: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
-        self._client = client
-        self._table = table
+        self._writer = Writer(api, table, coalesce=coalesce)
         self._lease_ms = lease_seconds * 1000
         self._max_attempts = max_attempts
         self._result_seconds = result_days * DAY_SECONDS
         self._now = now
         self._new_token = new_token
 
-    def claim(self, job: NewJob) -> Claim:
+    async def claim(self, job: NewJob, *, generation: int = 1, likely_new: bool = False) -> Claim:
         """Take the job if it is free: new, queued, or its worker's lease has run out.
 
         The first claim's payload and content type stay the job's, also where a later message brings others.
+
+        Args:
+            generation: The message's. An older one than the record's is a leftover; the next one, of a job that has
+                ended, is a retry that has not reached the record yet.
+            likely_new: There is probably no record yet; making one can share a call with other writes.
         """
         token, now = self._new_token(), self._now_ms()
-        kind, other = "payload", "payloadLocation"
-        if isinstance(job.payload, Location):
-            kind, other = other, kind
-        update = self._claim_update(job, token, now)
-        update.set_once(kind, _payload(job.payload))
-        old = self._write(job.job_id, update, f"{_FREE} AND attribute_not_exists(#{other})", new=True)
-        if not isinstance(old, _Written) and other in old:
-            # No single expression says "unless the other one is there", so claim once more without a payload.
-            old = self._write(job.job_id, self._claim_update(job, token, now), _FREE, new=True)
-        if isinstance(old, _Written):
+        if likely_new and generation == 1 and self._writer.coalesces:
+            item = self._new_item(job, token, now)
+            if isinstance(await self._writer.insert(item), Written):
+                return Claimed(Lease(job.job_id, token, 1, 1), job)
+        free = f"{_NEW_OR_FREE if generation == 1 else _FREE} AND {_SAME_GENERATION} AND {_ATTEMPTS_LEFT}"
+        old = await self._write_with_payload(job, free, lambda: self._claim_update(job, token, now, generation))
+        if isinstance(old, Written):
             return self._claimed(job.job_id, token, old.item)
-        return self._not_free(job.job_id, token, old, now)
+        return await self._not_free(job, token, old.item, now, generation)
 
-    def heartbeat(self, lease: Lease) -> None:
+    async def heartbeat(self, lease: Lease) -> None:
         """Make the lease last from now on as long as a new one."""
-        update = _Update()
+        update = Update()
         update.set("leaseUntil", {"N": str(self._now_ms() + self._lease_ms)})
-        self._owned(lease, update, RUNNING)
+        await self._owned(lease, update, RUNNING)
 
-    def progress(self, lease: Lease, fraction: float, message: str) -> None:
-        update = _Update()
+    async def progress(self, lease: Lease, fraction: float, message: str) -> None:
+        update = Update()
         update.set("progress", _progress(fraction, message))
-        self._owned(lease, update, RUNNING)
+        await self._owned(lease, update, RUNNING)
 
-    def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
+    async def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
         """Record the result; `message` is the last word on its progress."""
-        update = self._end(lease, SUCCEEDED)
+        update = self._end(lease.job_id, SUCCEEDED)
         update.set("progress", _progress(1.0, message))
         update.removes += ["error"]
         if result.location is not None:
             update.set("resultLocation", _location(result.location))
         else:
             update.set("result", {"S": result.json_text or "null"})
-        self._owned(lease, update, SUCCEEDED)
+        await self._owned(lease, update, SUCCEEDED)
 
-    def fail(self, lease: Lease, error_type: str, message: str) -> None:
-        update = self._end(lease, FAILED)
+    async def fail(self, lease: Lease, error_type: str, message: str) -> None:
+        update = self._end(lease.job_id, FAILED)
         update.set("error", _error(error_type, message))
-        self._owned(lease, update, FAILED)
+        await self._owned(lease, update, FAILED)
 
-    def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
+    async def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
         """Back to QUEUED, with the error of this attempt kept."""
         update = self._requeue(lease)
         update.set("error", _error(error_type, message))
-        self._owned(lease, update, QUEUED)
+        await self._owned(lease, update, QUEUED)
 
-    def hand_back(self, lease: Lease) -> None:
+    async def hand_back(self, lease: Lease) -> None:
         """Back to QUEUED without charging the attempt: the worker is leaving."""
         update = self._requeue(lease)
         update.set("attempt", {"N": str(lease.attempt - 1)})
-        self._owned(lease, update, QUEUED)
+        await self._owned(lease, update, QUEUED)
+
+    async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy:
+        """End a job whose message no worker will receive again, unless a worker has it just now."""
+        now = self._now_ms()
+        free = f"{_NEW_OR_FREE if generation == 1 else _FREE} AND {_SAME_GENERATION}"
+
+        def update() -> Update:
+            update = self._end(job.job_id, FAILED)
+            message = "The job was received too often without an end: its workers were lost, or it was handed back."
+            update.set("error", _error("WorkerLost", message))
+            update.set_once("attempt", {"N": "0"})
+            self._describe(update, job, generation)
+            update.values |= {":queued": {"S": QUEUED}, ":running": {"S": RUNNING}, ":now": {"N": str(now)}}
+            return update
+
+        old = await self._write_with_payload(job, free, update)
+        if isinstance(old, Written):
+            return AlreadyEnded(FAILED)
+        status = old.item.get("status", {}).get("S", "gone")
+        if status == RUNNING and generation == _generation(old.item):
+            return Busy(int(old.item["leaseUntil"]["N"]))
+        return AlreadyEnded(status)
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
 
-    def _claim_update(self, job: NewJob, token: str, now: int) -> _Update:
-        update = _Update()
-        update.set("status", {"S": RUNNING})
-        update.set("statusShard", {"S": shard_key(RUNNING, job.job_id)})
-        update.set("startedAt", {"S": iso_time(now)})
-        update.set("maxAttempts", {"N": str(self._max_attempts)})
-        update.set("leaseToken", {"S": token})
-        update.set("leaseUntil", {"N": str(now + self._lease_ms)})
-        update.set("expiresAt", self._expiry(job.job_id, now))
-        update.set_once("submittedAt", {"S": iso_time(ids.submitted_ms(job.job_id))})
-        update.set_once("contentType", {"S": job.content_type})
-        update.set_once("generation", {"N": "1"})
-        update.sets.append("#attempt = if_not_exists(#attempt, :zero) + :one")
+    async def _write_with_payload(self, job: NewJob, condition: str, update: Callable[[], Update]) -> Written | Refused:
+        """Keep the message's payload with the record, unless that has one already."""
+        kind, other = "payload", "payloadLocation"
+        if isinstance(job.payload, Location):
+            kind, other = other, kind
+        with_payload = update()
+        with_payload.set_once(kind, _payload(job.payload))
+        old = await self._writer.write(
+            job.job_id, with_payload, f"{condition} AND attribute_not_exists(#{other})", new=True
+        )
+        if isinstance(old, Refused) and other in old.item:
+            # No single expression says "unless the other one is there", so write once more without a payload.
+            return await self._writer.write(job.job_id, update(), condition, new=True)
+        return old
+
+    def _new_item(self, job: NewJob, token: str, now: int) -> dict[str, Any]:
+        """The record that a first claim makes."""
+        kind = "payloadLocation" if isinstance(job.payload, Location) else "payload"
+        return {
+            "jobId": {"S": job.job_id},
+            "status": {"S": RUNNING},
+            "statusShard": {"S": shard_key(RUNNING, job.job_id)},
+            "startedAt": {"S": iso_time(now)},
+            "maxAttempts": {"N": str(self._max_attempts)},
+            "leaseToken": {"S": token},
+            "leaseUntil": {"N": str(now + self._lease_ms)},
+            "expiresAt": self._expiry(job.job_id, now),
+            "submittedAt": {"S": iso_time(ids.submitted_ms(job.job_id))},
+            "contentType": {"S": job.content_type},
+            "generation": {"N": "1"},
+            "attempt": {"N": "1"},
+            kind: _payload(job.payload),
+        }
+
+    def _claim_update(self, job: NewJob, token: str, now: int, generation: int) -> Update:
+        update = self._started(job.job_id, token, now)
+        update.count("attempt")
+        self._describe(update, job, generation)
         update.values |= {
-            ":zero": {"N": "0"},
-            ":one": {"N": "1"},
             ":queued": {"S": QUEUED},
+            ":running": {"S": RUNNING},
             ":now": {"N": str(now)},
         }
         update.removes += ["progress", "finishedAt"]
         return update
 
+    def _started(self, job_id: str, token: str, now: int) -> Update:
+        update = Update()
+        update.set("status", {"S": RUNNING})
+        update.set("statusShard", {"S": shard_key(RUNNING, job_id)})
+        update.set("startedAt", {"S": iso_time(now)})
+        update.set("maxAttempts", {"N": str(self._max_attempts)})
+        update.set("leaseToken", {"S": token})
+        update.set("leaseUntil", {"N": str(now + self._lease_ms)})
+        update.set("expiresAt", self._expiry(job_id, now))
+        return update
+
+    def _describe(self, update: Update, job: NewJob, generation: int) -> None:
+        update.set_once("submittedAt", {"S": iso_time(ids.submitted_ms(job.job_id))})
+        update.set_once("contentType", {"S": job.content_type})
+        update.set_once("generation", {"N": str(generation)})
+
     def _claimed(self, job_id: str, token: str, item: Item) -> Claimed:
-        lease = Lease(job_id, token, int(item["attempt"]["N"]), int(item["generation"]["N"]))
+        lease = Lease(job_id, token, int(item["attempt"]["N"]), _generation(item))
         return Claimed(lease, NewJob(job_id, item["contentType"]["S"], _kept_payload(item)))
 
-    def _not_free(self, job_id: str, token: str, item: Item, now: int) -> Claim:
-        status = item["status"]["S"]
+    async def _not_free(self, job: NewJob, token: str, item: Item, now: int, generation: int) -> Claim:
+        if not item:
+            return AlreadyEnded("gone")
+        status, kept = item["status"]["S"], _generation(item)
+        if status == RUNNING and item.get("leaseToken", {}).get("S") == token:
+            # Our own write, sent again because its first answer was lost.
+            return self._claimed(job.job_id, token, item)
+        if generation < kept:
+            return AlreadyEnded("retried")
+        if generation > kept:
+            return await self._claim_retried(job.job_id, token, item, now, generation)
         if status in TERMINAL:
             return AlreadyEnded(status)
-        if item.get("leaseToken", {}).get("S") == token:
-            # Our own write, sent again by the SDK because its first answer was lost.
-            return self._claimed(job_id, token, item)
         until = int(item.get("leaseUntil", {}).get("N", "0"))
         if status == RUNNING and until >= now:
             return Busy(until)
-        return self._give_up(job_id, item)
+        return await self._give_up(job.job_id, item)
 
-    def _give_up(self, job_id: str, item: Item) -> Claim:
+    async def _claim_retried(self, job_id: str, token: str, item: Item, now: int, generation: int) -> Claim:
+        """Start the next generation: its message was faster than the mark in the record."""
+        status = item["status"]["S"]
+        if status not in TERMINAL or generation != _generation(item) + 1 or "contentType" not in item:
+            return Busy(now + self._lease_ms)
+        update = self._started(job_id, token, now)
+        update.set("generation", {"N": str(generation)})
+        update.set("attempt", {"N": "1"})
+        update.removes += ["progress", "finishedAt", "result", "resultLocation", "error"]
+        update.values |= {":was": {"S": status}, ":previous": {"N": str(generation - 1)}}
+        old = await self._writer.write(job_id, update, "#status = :was AND #generation = :previous", new=True)
+        if isinstance(old, Written) or old.item.get("leaseToken", {}).get("S") == token:
+            return self._claimed(job_id, token, old.item)
+        # The mark came in between: the message is good when it is seen again.
+        return Busy(now)
+
+    async def _give_up(self, job_id: str, item: Item) -> Claim:
         """The last attempt's worker died: end the job, unless something else happened to it meanwhile."""
-        lease = Lease(
-            job_id,
-            item.get("leaseToken", {}).get("S", ""),
-            int(item["attempt"]["N"]),
-            int(item["generation"]["N"]),
-        )
-        update = self._end(lease, FAILED)
+        token, attempt = item.get("leaseToken", {}).get("S", ""), int(item["attempt"]["N"])
+        update = self._end(job_id, FAILED)
         if item["status"]["S"] == RUNNING:
-            message = f"The worker of attempt {lease.attempt} of {self._max_attempts} was lost."
+            message = f"The worker of attempt {attempt} of {self._max_attempts} was lost."
             update.set("error", _error("WorkerLost", message))
         condition = "#status = :was AND #leaseToken = :token AND #attempt = :attempts"
         update.values |= {
             ":was": {"S": item["status"]["S"]},
-            ":token": {"S": lease.token},
-            ":attempts": {"N": str(lease.attempt)},
+            ":token": {"S": token},
+            ":attempts": {"N": str(attempt)},
         }
-        old = self._write(job_id, update, condition)
-        if isinstance(old, _Written):
+        if item["status"]["S"] == RUNNING:
+            # A heartbeat may have come in between.
+            condition += " AND #leaseUntil = :until"
+            update.values[":until"] = item["leaseUntil"]
+        old = await self._writer.write(job_id, update, condition)
+        if isinstance(old, Written):
             return AlreadyEnded(FAILED)
-        now_status = old.get("status", {}).get("S", CANCELLED)
-        return AlreadyEnded(now_status) if now_status in TERMINAL else Busy(self._now_ms() + self._lease_ms)
+        status = old.item.get("status", {}).get("S", "gone")
+        return Busy(self._now_ms() + self._lease_ms) if status in (QUEUED, RUNNING) else AlreadyEnded(status)
 
-    def _end(self, lease: Lease, status: str) -> _Update:
+    def _end(self, job_id: str, status: str) -> Update:
         now = self._now_ms()
-        update = _Update()
+        update = Update()
         update.set("status", {"S": status})
-        update.set("statusShard", {"S": shard_key(status, lease.job_id)})
+        update.set("statusShard", {"S": shard_key(status, job_id)})
         update.set("finishedAt", {"S": iso_time(now)})
-        update.set("expiresAt", self._expiry(lease.job_id, now))
+        update.set("expiresAt", self._expiry(job_id, now))
         # The token stays: it tells a repeated write from a foreign one.
         update.removes += ["leaseUntil"]
         return update
@@ -327,14 +300,14 @@ class DynamoJobStore:
         # A clock that is behind must not end a record before its time.
         return {"N": str(max(ids.submitted_ms(job_id), now) // 1000 + self._result_seconds)}
 
-    def _requeue(self, lease: Lease) -> _Update:
-        update = _Update()
+    def _requeue(self, lease: Lease) -> Update:
+        update = Update()
         update.set("status", {"S": QUEUED})
         update.set("statusShard", {"S": shard_key(QUEUED, lease.job_id)})
         update.removes += ["leaseUntil", "progress"]
         return update
 
-    def _owned(self, lease: Lease, update: _Update, outcome: str) -> None:
+    async def _owned(self, lease: Lease, update: Update, outcome: str) -> None:
         """Write if the lease is still ours, or the record already says what we wanted to say.
 
         A lease that has run out counts as lost even if nobody has taken the job over yet: whoever was paused so long
@@ -345,44 +318,18 @@ class DynamoJobStore:
             ":running": {"S": RUNNING},
             ":now": {"N": str(self._now_ms())},
         }
-        condition = "#status = :running AND #leaseToken = :token AND #leaseUntil >= :now"
-        old = self._write(lease.job_id, update, condition)
-        if isinstance(old, _Written):
+        old = await self._writer.write(lease.job_id, update, _OWNED)
+        if isinstance(old, Written):
             return
-        status = old.get("status", {}).get("S", "gone")
-        ours = old.get("leaseToken", {}).get("S") == lease.token
+        status = old.item.get("status", {}).get("S", "gone")
+        ours = old.item.get("leaseToken", {}).get("S") == lease.token
         # A repeated heartbeat meets its own condition; one that does not is late.
         if not (ours and status == outcome != RUNNING):
             raise LeaseLostError(status)
 
-    def _write(self, job_id: str, update: _Update, condition: str, *, new: bool = False) -> _Written | Item:
-        """The written item, or the one that was in the way."""
-        expression = update.expression
-        try:
-            answer = self._client.update_item(
-                TableName=self._table,
-                Key={"jobId": {"S": job_id}},
-                UpdateExpression=expression,
-                ConditionExpression=condition,
-                ExpressionAttributeNames=_names(f"{expression} {condition}"),
-                ExpressionAttributeValues=update.values,
-                ReturnValues="ALL_NEW" if new else "NONE",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            item: Item = error.response.get("Item", {})  # type: ignore[assignment]
-            return item
-        return _Written(answer.get("Attributes", {}))
 
-
-@dataclass(frozen=True)
-class _Written:
-    item: Item
-
-
-def _names(expressions: str) -> dict[str, str]:
-    words = expressions.replace("(", " ").replace(")", " ").replace(",", " ").split()
-    return {word: word[1:] for word in words if word.startswith("#")}
+def _generation(item: Item) -> int:
+    return int(item.get("generation", {}).get("N", "1"))
 
 
 def _payload(payload: str | bytes | Location) -> dict[str, Any]:

@@ -191,8 +191,13 @@ def task_role(names: Names) -> RoleSpec:
         names.task_role,
         _ecs_trust(names),
         policy(
-            _allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], names.queue_arn),
-            _allow(["dynamodb:GetItem", "dynamodb:UpdateItem"], names.table_arn),
+            # The dead-letter queue too: workers end the jobs whose messages come there.
+            _allow(
+                ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+                [names.queue_arn, names.dead_letter_queue_arn],
+            ),
+            # PartiQL: many conditional writes in one call.
+            _allow(["dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"], names.table_arn),
             # PutObject covers multipart uploads; one that breaks off is ended by the bucket's lifecycle.
             _allow(["s3:GetObject", "s3:PutObject"], f"{names.bucket_arn}/*"),
             _allow(["ecs:UpdateTaskProtection"], names.tasks_arn),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Comparing a described definition with a desired one would mean knowing every default that ECS fills in.
 HASH_TAG = "asyncjobs:definition"
 CONTAINER = "worker"
+HEALTH_PORT = 8321  # on loopback, inside the task
 STOP_SECONDS = 120  # the most Fargate allows between SIGTERM and SIGKILL
 DELETE_BATCH = 10  # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
 
@@ -31,7 +32,7 @@ Status = Literal["ACTIVE", "INACTIVE"]
 
 class TaskDefinition:
     step = "task-definition"
-    needs = ("image", "queue", "table", "bucket", "logs", "task-role", "execution-role")
+    needs = ("image", "queue", "dead-letter-queue", "table", "bucket", "logs", "task-role", "execution-role")
     fixed: frozenset[str] = frozenset()
 
     def __init__(self, context: Context) -> None:
@@ -163,6 +164,14 @@ class TaskDefinition:
             "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
             "mountPoints": [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}],
             "stopTimeout": STOP_SECONDS,
+            # A handler may load models for minutes before its worker answers; 300 s is the most that ECS waits.
+            "healthCheck": {
+                "command": ["CMD", "python", "-m", "asyncjobs.worker.health"],
+                "interval": 30,
+                "timeout": 10,
+                "retries": 3,
+                "startPeriod": 300,
+            },
             "environment": [
                 {"name": name, "value": value} for name, value in sorted(self._environment(inputs).items())
             ],
@@ -196,6 +205,8 @@ class TaskDefinition:
             **entry,
             "ASYNCJOBS_STACK": names.stack,
             "ASYNCJOBS_QUEUE_URL": inputs.get("queue", "url"),
+            "ASYNCJOBS_DEAD_LETTER_QUEUE_URL": inputs.get("dead-letter-queue", "url"),
+            "ASYNCJOBS_HEALTH_PORT": str(HEALTH_PORT),
             "ASYNCJOBS_TABLE": inputs.get("table", "name"),
             "ASYNCJOBS_BUCKET": inputs.get("bucket", "name"),
             "ASYNCJOBS_CONCURRENCY": str(worker.concurrency),

@@ -45,12 +45,25 @@ def call_handler(handler: Handler, job: Job) -> Outcome:
         if inspect.isawaitable(value):
             value = asyncio.run(_awaited(value))
         return from_value(value)
-    except Reject as error:
-        return rejected(str(error) or "rejected by the handler")
-    except SystemExit as error:
-        return Failed("SystemExit", f"the handler called sys.exit({error.code!r})")
     except BaseException as error:
-        return Failed(type(error).__name__, str(error), traceback.format_exc())
+        return _failure(error)
+
+
+async def call_async_handler(handler: Handler, job: Job) -> Outcome:
+    """Await it on the running loop."""
+    try:
+        return from_value(await handler(job))
+    except BaseException as error:
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> Failed:
+    if isinstance(error, Reject):
+        return rejected(str(error) or "rejected by the handler")
+    if isinstance(error, SystemExit):
+        return Failed("SystemExit", f"the handler called sys.exit({error.code!r})")
+    kind = "OutOfMemory" if isinstance(error, MemoryError) else type(error).__name__
+    return Failed(kind, str(error), "".join(traceback.format_exception(error)))
 
 
 async def _awaited(value: Any) -> Any:

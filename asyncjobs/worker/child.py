@@ -124,7 +124,8 @@ def _serve(channel: Channel, handler: Handler) -> None:
         outcome = call_handler(handler, _job(channel, cancelled, message, data))
         sys.stdout.flush()
         sys.stderr.flush()
-        _send_outcome(channel, outcome)
+        # The listener and the main thread are the child's own.
+        _send_outcome(channel, outcome, threads=threading.active_count() - 2)
 
 
 def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], data: bytes) -> Job:
@@ -140,17 +141,17 @@ def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], 
     )
 
 
-def _send_outcome(channel: Channel, outcome: Outcome) -> None:
+def _send_outcome(channel: Channel, outcome: Outcome, *, threads: int) -> None:
     if isinstance(outcome, Succeeded):
         data = outcome.json_text.encode() if outcome.json_text is not None else outcome.data
         kind = "json" if outcome.json_text is not None else "bytes" if outcome.data is not None else "file"
-        channel.send(
-            {"type": "done", "kind": kind, "file": str(outcome.file or ""), "contentType": outcome.content_type}, data
-        )
+        described = {"kind": kind, "file": str(outcome.file or ""), "contentType": outcome.content_type}
+        channel.send({"type": "done", "threads": threads, **described}, data)
     elif isinstance(outcome, Failed):
         channel.send(
             {
                 "type": "failed",
+                "threads": threads,
                 "errorType": outcome.error_type,
                 "message": outcome.message,
                 "detail": outcome.detail,

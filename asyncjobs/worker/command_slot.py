@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from asyncjobs.worker.executor import Attempt, StartError, kill_tree
+from asyncjobs.worker.executor import (
+    Attempt,
+    StartError,
+    kill_tree,
+    killed_by,
+    oom_kills,
+    prefer_for_oom,
+    signal_name,
+)
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded, from_value, rejected
 
@@ -20,8 +27,9 @@ _TAIL = 2_000
 class CommandSlot:
     """Exit 0 is success, 65 rejects the job for good, anything else is tried again."""
 
-    def __init__(self, command: Sequence[str], log: Log) -> None:
+    def __init__(self, command: Sequence[str], log: Log, *, oom_kills: Callable[[], int] = oom_kills) -> None:
         self._command = list(command)
+        self._oom_kills = oom_kills
         self._log = log
 
     def start(self) -> None:
@@ -29,6 +37,8 @@ class CommandSlot:
             raise StartError(f"there is no program {self._command[0]}")
 
     def run(self, attempt: Attempt) -> Outcome:
+        attempt.make_directory()
+        kills_before = self._oom_kills()
         try:
             process = subprocess.Popen(
                 self._command,
@@ -40,6 +50,7 @@ class CommandSlot:
             )
         except OSError as error:
             return Failed("StartError", f"{self._command[0]}: {error.strerror}")
+        prefer_for_oom(process.pid)
         attempt.control.on_stop(lambda: kill_tree(process.pid))
         try:
             output, errors = process.communicate(attempt.payload, timeout=attempt.timeout)
@@ -53,7 +64,8 @@ class CommandSlot:
         self._log_lines(errors, attempt)
         if attempt.control.stopped:
             return Stopped()
-        return _outcome(process.returncode, output, errors.decode("utf-8", "replace"))
+        text = errors.decode("utf-8", "replace")
+        return _outcome(process.returncode, output, text, kills_before, self._oom_kills)
 
     def close(self) -> None:
         """Nothing is kept between jobs."""
@@ -74,13 +86,14 @@ def _environment(attempt: Attempt) -> dict[str, str]:
     }
 
 
-def _outcome(code: int, output: bytes, errors: str) -> Outcome:
+def _outcome(
+    code: int, output: bytes, errors: str, kills_before: int = 0, count: Callable[[], int] = lambda: 0
+) -> Outcome:
     tail = errors.strip()[-_TAIL:]
     if code == REJECT_EXIT:
         return rejected(tail or f"the command ended with exit code {REJECT_EXIT}")
     if code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        return Failed(f"Crashed ({name})", tail or f"the command was ended by {name}")
+        return Failed(killed_by(-code, kills_before, count), tail or f"the command was ended by {signal_name(-code)}")
     if code:
         return Failed(f"Exit {code}", tail or f"the command ended with exit code {code}")
     return _result(output)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import psutil
 
 from asyncjobs.worker.outcome import Outcome
+
+T = TypeVar("T")
 
 
 class StartError(Exception):
@@ -27,10 +31,10 @@ class Control:
         self.cancelled = threading.Event()
         self._lock = threading.Lock()
         self._stopped = False
-        self._stop: Callable[[], None] | None = None
+        self._stop: Callable[[], object] | None = None
 
-    def on_stop(self, stop: Callable[[], None] | None) -> None:
-        """How to end what runs now; called at once if it is to stop already."""
+    def on_stop(self, stop: Callable[[], object] | None) -> None:
+        """How to end what runs now, from any thread; called at once if it is to stop already."""
         with self._lock:
             self._stop = stop
             if not (self._stopped and stop):
@@ -51,12 +55,12 @@ class Control:
         return self._stopped
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """What a slot needs to run a job once.
 
     Args:
-        directory: A folder of its own, which the caller deletes once the result is kept.
+        directory: Where a folder of its own is made, when it is needed; the caller deletes it once the result is kept.
         timeout: Seconds.
     """
 
@@ -69,10 +73,17 @@ class Attempt:
     timeout: float
     on_progress: Callable[[float, str], None]
     control: Control
+    has_directory: bool = False
+
+    def make_directory(self) -> Path:
+        if not self.has_directory:
+            self.has_directory = True
+            self.directory.mkdir(parents=True, exist_ok=True)
+        return self.directory
 
 
-class Slot(Protocol):
-    """Runs one attempt at a time; every one comes back as an outcome, none as an exception."""
+class BlockingSlot(Protocol):
+    """Runs one attempt at a time, and keeps its caller waiting; every one comes back as an outcome."""
 
     def start(self) -> None:
         """Get ready. Raises StartError."""
@@ -80,6 +91,72 @@ class Slot(Protocol):
     def run(self, attempt: Attempt) -> Outcome: ...
 
     def close(self) -> None: ...
+
+
+class Slot(Protocol):
+    """Runs one attempt at a time; every one comes back as an outcome, none as an exception."""
+
+    async def start(self) -> None:
+        """Get ready. Raises StartError."""
+
+    async def run(self, attempt: Attempt) -> Outcome: ...
+
+    async def close(self) -> None: ...
+
+
+class InThread:
+    """A blocking slot with a thread of its own to wait in."""
+
+    def __init__(self, slot: BlockingSlot) -> None:
+        self._slot = slot
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slot")
+
+    async def start(self) -> None:
+        await self._in_thread(self._slot.start)
+
+    async def run(self, attempt: Attempt) -> Outcome:
+        return await self._in_thread(lambda: self._slot.run(attempt))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._slot.close)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def prefer_for_oom(pid: int) -> None:
+    """Where memory runs out, the kernel ends this process rather than the worker with all of its jobs."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def oom_kills() -> int:
+    """How often the kernel has ended a process of this container for its memory; 0 where it does not say.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    for file in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with suppress(OSError, ValueError):
+            for line in Path(file).read_text(encoding="ascii").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def killed_by(number: int, kills_before: int, count: Callable[[], int]) -> str:
+    """The reason of a death by signal: "OutOfMemory" where the kernel's count says so."""
+    if number == signal.SIGKILL and count() > kills_before:
+        return "OutOfMemory"
+    return f"Crashed ({signal_name(number)})"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def kill_tree(pid: int) -> None:

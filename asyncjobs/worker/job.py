@@ -26,7 +26,7 @@ class Job:
         data: The payload.
         directory: A folder of this attempt's own, deleted after it. Without one, a temporary folder is made when it is
             asked for, and deleted with the job object.
-        on_progress, is_cancelled: How the runtime hears and speaks.
+        on_progress, is_cancelled, make_directory: How the runtime hears and speaks, and where a folder comes from.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Job:
         max_attempts: int = 1,
         content_type: str = "application/octet-stream",
         directory: Path | None = None,
+        make_directory: Callable[[], Path] | None = None,
         on_progress: Callable[[float, str], None] = _no_progress,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -47,6 +48,7 @@ class Job:
         self.content_type = content_type
         self._data = data.encode() if isinstance(data, str) else data
         self._directory = directory
+        self._make_directory = make_directory
         self._on_progress = on_progress
         self._is_cancelled = is_cancelled
 
@@ -89,6 +91,8 @@ class Job:
     @property
     def directory(self) -> Path:
         """A folder for temporary files and for a result that is a file; it is deleted after the attempt."""
+        if self._directory is None and self._make_directory is not None:
+            self._directory = self._make_directory()
         if self._directory is None:
             import tempfile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -13,20 +14,57 @@ from asyncjobs.jobs.record import iso_time
 
 # CloudWatch takes 256 KB an event; a longer line would be cut in the middle of its JSON.
 LONGEST_MESSAGE = 200_000
+_encode = json.JSONEncoder(default=str).encode
 
 
 class Log:
-    """Writes whole lines, from any thread."""
+    """Writes whole lines, from any thread.
+
+    In the thread of a loop it is told of, lines are written at the end of the loop's turn, many in one call; an error
+    of that is raised by the next line.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._lock = threading.Lock()
+        self._pending: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._error: Exception | None = None
+
+    def write_in_turns_of(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Called in the loop's thread; None: write each line at once again."""
+        self.flush()
+        self._loop, self._thread = loop, threading.get_ident()
 
     def write(self, level: str, message: str, **fields: Any) -> None:
         line = {"time": iso_time(int(time.time() * 1000)), "level": level, "message": message[:LONGEST_MESSAGE]}
-        text = json.dumps({**line, **{key: value for key, value in fields.items() if value is not None}}, default=str)
+        line |= {key: value for key, value in fields.items() if value is not None}
+        text = _encode(line) + "\n"
+        if self._loop is not None and self._thread == threading.get_ident():
+            if self._error is not None:
+                raise self._error
+            if not self._pending:
+                self._loop.call_soon(self._flush_turn)
+            self._pending.append(text)
+        else:
+            with self._lock:
+                self._stream.write(text)
+                self._stream.flush()
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        text = "".join(self._pending)
+        self._pending.clear()
         with self._lock:
-            print(text, file=self._stream, flush=True)
+            self._stream.write(text)
+            self._stream.flush()
+
+    def _flush_turn(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:
+            self._error = error
 
     def info(self, message: str, **fields: Any) -> None:
         self.write("info", message, **fields)

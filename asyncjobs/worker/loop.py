@@ -1,21 +1,27 @@
-"""The worker's loop: receives as many messages as it has free slots, and leaves no job behind when it goes."""
+"""The worker's loop: keeps as many messages as it has free slots, and leaves no job behind when it goes.
+
+Receiving, claiming, running, recording and deleting all overlap: each message is a task of its own from its receive to
+its delete, and holds a slot only while its handler runs.
+"""
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
-from asyncjobs.jobs.queue import JobQueue, Message, PoisonError
+from asyncjobs.jobs.queue import MOST_MESSAGES, JobQueue, Message, PoisonError
 from asyncjobs.worker.executor import Slot, StartError
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.logs import Log
+from asyncjobs.worker.protection import NoProtection, Protection
 from asyncjobs.worker.runner import Runner
+from asyncjobs.worker.slots import SlotPool
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between receives that fail
 _DRAIN_SECONDS = 0.2  # between looks at what is left to do before the worker goes
+_MOST_RECEIVES = 16  # at once, while the queue is full
 
 
 class Worker:
@@ -24,6 +30,7 @@ class Worker:
     Args:
         slots: As many jobs run at once.
         stop_timeout: Seconds that work may go on after `stop`, before it is handed back.
+        beside: What runs as long as the worker does.
     """
 
     def __init__(
@@ -35,7 +42,9 @@ class Worker:
         log: Log,
         *,
         stop_timeout: float,
-        sleep: Callable[[float], None] = time.sleep,
+        protection: Protection | None = None,
+        beside: Sequence[Callable[[SlotPool], Awaitable[None]]] = (),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._queue = queue
         self._runner = runner
@@ -43,136 +52,147 @@ class Worker:
         self._slots = slots
         self._log = log
         self._stop_timeout = stop_timeout
+        self._protection = protection or NoProtection()
+        self._beside = beside
         self._sleep = sleep
-        self._stopping = threading.Event()
-        self._at_once = threading.Event()
-        self._free: SimpleQueue[Slot] = SimpleQueue()
-        self._idle = threading.Condition()
-        self._busy: set[Message] = set()
+        self._pool = SlotPool(slots)
+        self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._changed = asyncio.Event()  # a message is done with, or a receive has come back
+        self._work: set[asyncio.Task[None]] = set()
+        self._receives: dict[asyncio.Task[None], int] = {}
+        self._wanted = 1  # receives at once
+        self._pause, self._next_pause = 0.0, _FIRST_PAUSE
 
     def stop(self) -> None:
-        """Receive no more; let work end in its time. Called again: hand everything back at once."""
+        """Receive no more; let work end in its time. Called again: hand everything back at once.
+
+        To be called in the worker's loop.
+        """
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        self._changed.set()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Work until stopped.
 
         Raises:
             StartError: The handler cannot be run.
             BaseException: What ended the receiver. Work was let end or handed back, as when the worker is stopped.
         """
-        # One more than slots, for the receiver: a long poll must not keep the worker from noticing that it has to stop.
-        pool = ThreadPoolExecutor(max_workers=len(self._slots) + 1, thread_name_prefix="slot")
+        beside: list[asyncio.Future[None]] = []
         try:
-            # All of them to their end before the first error: a slot must not be closed while it is starting.
-            starting = [pool.submit(slot.start) for slot in self._slots]
-            wait(starting)
-            for started in starting:
-                started.result()
-            for slot in self._slots:
-                self._free.put(slot)
-            self._keeper.start()
+            await self._start_slots()
+            running = [self._keeper.run(), *(start(self._pool) for start in self._beside)]
+            beside = [asyncio.ensure_future(one) for one in running]
             self._log.info(f"ready for {len(self._slots)} jobs at once")
-            receiver = pool.submit(self._receive, pool)
-            # Without it the worker would live on and do nothing.
-            receiver.add_done_callback(lambda _: self._stopping.set())
-            self._stopping.wait()
-            self._drain(receiver)
-            receiver.result()
+            try:
+                await self._receive()
+            finally:
+                self._stopping.set()
+                await self._drain()
         except StartError as error:
             self._log.error(f"the handler cannot be run: {error}")
             raise
         finally:
-            self._keeper.stop()
-            for slot in self._slots:
-                slot.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in beside:
+                future.cancel()
+            await asyncio.gather(*(slot.close() for slot in self._slots))
+            await self._protection.off()
 
-    def _receive(self, pool: ThreadPoolExecutor) -> None:
-        pause = _FIRST_PAUSE
+    async def _start_slots(self) -> None:
+        # All of them to their end before the first error: a slot must not be closed while it is starting.
+        for outcome in await asyncio.gather(*(slot.start() for slot in self._slots), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _receive(self) -> None:
+        """Keep receives under way for as many messages as there is room for."""
         while not self._stopping.is_set():
-            self._wait_for_a_slot()
-            free = self._free.qsize()
-            if not free or self._stopping.is_set():
-                continue
-            try:
-                messages = self._queue.receive(free)
-                pause = _FIRST_PAUSE
-            except Exception as error:
-                # Whatever came back, only asking again can help.
-                self._log.warning(f"receiving failed, next try in {pause:g} s: {error!r}")
-                self._sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            for message in messages:
-                self._dispatch(message, pool)
+            self._changed.clear()
+            if self._pause:
+                pause, self._pause = self._pause, 0.0
+                await self._sleep(pause)
+            while (most := self._room()) and len(self._receives) < self._wanted and not self._stopping.is_set():
+                task = asyncio.create_task(self._receive_once(most))
+                self._receives[task] = most
+            await self._changed.wait()
+            for task in [task for task in self._receives if task.done()]:
+                del self._receives[task]
+                task.result()
 
-    def _dispatch(self, message: Message | PoisonError, pool: ThreadPoolExecutor) -> None:
+    def _room(self) -> int:
+        """How many messages to ask for now, 0 for none."""
+        ahead = self._pool.ahead
+        room = self._pool.size + ahead - len(self._work) - sum(self._receives.values())
+        # While enough is at hand to keep the slots busy, a receive waits until it is worth its call.
+        least = MOST_MESSAGES if ahead >= MOST_MESSAGES and self._work else 1
+        return min(room, MOST_MESSAGES) if room >= least else 0
+
+    async def _receive_once(self, most: int) -> None:
+        try:
+            messages = await self._queue.receive(most)
+        except Exception as error:
+            # Whatever came back, only asking again can help.
+            self._wanted = 1
+            if not self._pause:
+                self._pause, self._next_pause = self._next_pause, min(self._next_pause * 2, _LONGEST_PAUSE)
+            self._log.warning(f"receiving failed, next try in {self._pause:g} s: {error!r}")
+        else:
+            self._next_pause = _FIRST_PAUSE
+            # Full answers mean that there is more; an empty one, that a single long poll will do.
+            self._wanted = min(self._wanted + 1, _MOST_RECEIVES) if len(messages) == most else max(1, self._wanted - 1)
+            if not messages:
+                self._wanted = 1
+            for message in messages:
+                self._dispatch(message)
+        finally:
+            self._changed.set()
+
+    def _dispatch(self, message: Message | PoisonError) -> None:
         if isinstance(message, PoisonError):
             # Not deleted: after the queue's receive limit it is in the dead-letter queue, where it can be looked at.
             self._log.warning(f"not a job: {message}")
-        elif self._stopping.is_set():
-            self._return(message)
-        else:
-            with self._idle:
-                self._busy.add(message)
-            try:
-                pool.submit(self._work, message, self._free.get())
-            except BaseException:
-                # No thread can be started any more: nobody must wait for this one to end.
-                self._done(message)
-                raise
+            return
+        task = asyncio.create_task(self._return(message) if self._stopping.is_set() else self._handle(message))
+        self._work.add(task)
+        task.add_done_callback(self._done)
 
-    def _work(self, message: Message, slot: Slot) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        self._changed.set()
+
+    async def _handle(self, message: Message) -> None:
         try:
-            self._runner.handle(message, slot)
+            await self._protection.on()
+            await self._runner.handle(message, self._pool)
         except Exception as error:
             # One job's surprise must not cost the worker: its message comes again when the lease is over.
             self._log.error(f"unexpected: {error!r}", jobId=message.job_id)
-        finally:
-            self._free.put(slot)
-            self._done(message)
 
-    def _done(self, message: Message) -> None:
-        with self._idle:
-            self._busy.discard(message)
-            self._idle.notify_all()
-
-    def _return(self, message: Message) -> None:
+    async def _return(self, message: Message) -> None:
         try:
-            self._queue.show_in(message, 0)
+            await self._queue.show_in(message, 0)
         except Exception as error:
             self._log.warning(f"not handed back: {error}", jobId=message.job_id)
 
-    def _wait_for_a_slot(self) -> None:
-        with self._idle:
-            self._idle.wait_for(lambda: len(self._busy) < len(self._slots) or self._stopping.is_set())
-
-    def _drain(self, receiver: Future[None]) -> None:
-        with self._idle:
-            self._idle.notify_all()
-            busy = len(self._busy)
-        self._log.info(f"stopping; {busy} jobs at work have {self._stop_timeout:g} s to end")
+    async def _drain(self) -> None:
+        """Let work end in its time, then stop what is left; what has not started yet goes back at once."""
+        self._pool.close()
+        self._log.info(f"stopping; {self._pool.busy} jobs at work have {self._stop_timeout:g} s to end")
         deadline = time.monotonic() + self._stop_timeout
-        while not self._at_once.is_set() and time.monotonic() < deadline:
-            if self._wait_idle(_DRAIN_SECONDS):
-                wait([receiver], _DRAIN_SECONDS)
-                if receiver.done() and self._wait_idle(0):
-                    return
-        self._hand_back()
-        wait([receiver])
-        self._hand_back()
+        while self._work or self._receives:
+            if self._at_once.is_set() or time.monotonic() >= deadline:
+                # Again and again: what was being claimed just now is held a moment later.
+                await self._stop_held()
+            if under_way := [*self._work, *self._receives]:
+                await asyncio.wait(under_way, timeout=_DRAIN_SECONDS, return_when="FIRST_COMPLETED")
+            for task in [task for task in self._receives if task.done()]:
+                del self._receives[task]
+                with suppress(BaseException):
+                    task.result()
 
-    def _hand_back(self) -> None:
-        """Stop all that is at work, until nothing is: what was being claimed just now is held a moment later."""
-        while not self._wait_idle(0):
-            for held in self._keeper.held:
-                if not held.control.stopped:
-                    held.control.stop()
-            self._wait_idle(_DRAIN_SECONDS)
-
-    def _wait_idle(self, seconds: float | None) -> bool:
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._busy, seconds)
+    async def _stop_held(self) -> None:
+        running = [held.control for held in self._keeper.held if not held.control.stopped]
+        await asyncio.gather(*(asyncio.to_thread(control.stop) for control in running))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from asyncjobs.jobs.leases import Lease, Location, NewJob, Result
 from asyncjobs.jobs.queue import Message
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
-from asyncjobs.jobs.store import Lease, Location, NewJob, Result
 from asyncjobs.worker.outcome import Succeeded
 
 if TYPE_CHECKING:
@@ -16,21 +20,34 @@ if TYPE_CHECKING:
 
 
 class ObjectStore(Protocol):
-    def keep_payload(self, message: Message) -> NewJob: ...
+    async def keep_payload(self, message: Message) -> NewJob: ...
 
-    def read_payload(self, payload: str | bytes | Location) -> bytes: ...
+    async def read_payload(self, payload: str | bytes | Location) -> bytes: ...
 
-    def keep_result(self, lease: Lease, outcome: Succeeded) -> Result: ...
+    async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result: ...
 
 
 class S3ObjectStore:
-    """Keeps small things in the record and big ones in a bucket."""
+    """Keeps small things in the record and big ones in a bucket.
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client = client
+    Args:
+        make_client: Called when the first big thing comes: a client takes 10 MB, and many a worker needs none.
+    """
+
+    def __init__(self, make_client: Callable[[], S3Client], bucket: str) -> None:
+        self._make_client = make_client
         self._bucket = bucket
+        self._made: S3Client | None = None
+        self._lock = threading.Lock()
 
-    def keep_payload(self, message: Message) -> NewJob:
+    @property
+    def _client(self) -> S3Client:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make_client()
+            return self._made
+
+    async def keep_payload(self, message: Message) -> NewJob:
         """The job to claim: with its payload, or with where that now is.
 
         The object is there before the claim points at it. Its key carries its content: a duplicate message writes the
@@ -40,17 +57,15 @@ class S3ObjectStore:
         if len(data) <= PAYLOAD_IN_RECORD:
             return NewJob(message.job_id, message.content_type, message.payload)
         location = Location(self._bucket, f"payloads/{message.job_id}/{hashlib.sha256(data).hexdigest()}")
-        self._client.put_object(Bucket=self._bucket, Key=location.key, Body=data, ContentType=message.content_type)
+        await self._put(location, data, message.content_type)
         return NewJob(message.job_id, message.content_type, location)
 
-    def read_payload(self, payload: str | bytes | Location) -> bytes:
+    async def read_payload(self, payload: str | bytes | Location) -> bytes:
         if isinstance(payload, Location):
-            answer = self._client.get_object(Bucket=payload.bucket, Key=payload.key)
-            with closing(answer["Body"]) as body:
-                return body.read()
+            return await asyncio.to_thread(self._read, payload)
         return payload.encode() if isinstance(payload, str) else payload
 
-    def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
+    async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
         """The result as the record holds it.
 
         The key carries the fencing token, so a worker that lost its lease cannot touch the winner's object; what it
@@ -59,13 +74,25 @@ class S3ObjectStore:
         if outcome.json_text is not None and len(outcome.json_text.encode()) <= RESULT_IN_RECORD:
             return Result(json_text=outcome.json_text)
         location = Location(self._bucket, f"results/{lease.job_id}/{lease.generation}-{lease.token}")
-        settings = {"ContentType": outcome.content_type}
         if outcome.file is not None:
-            # Streams, in parts where the file is big.
-            self._client.upload_file(str(outcome.file), location.bucket, location.key, ExtraArgs=settings)
+            await asyncio.to_thread(self._upload, outcome.file, location, outcome.content_type)
         else:
             data = outcome.data if outcome.data is not None else (outcome.json_text or "null").encode()
-            self._client.put_object(
-                Bucket=location.bucket, Key=location.key, Body=data, ContentType=outcome.content_type
-            )
+            await self._put(location, data, outcome.content_type)
         return Result(location=location)
+
+    async def _put(self, location: Location, data: bytes, content_type: str) -> None:
+        def put() -> None:
+            self._client.put_object(Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type)
+
+        await asyncio.to_thread(put)
+
+    def _upload(self, file: Path, location: Location, content_type: str) -> None:
+        # Streams, in parts where the file is big.
+        settings = {"ContentType": content_type}
+        self._client.upload_file(str(file), location.bucket, location.key, ExtraArgs=settings)
+
+    def _read(self, location: Location) -> bytes:
+        answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
+        with closing(answer["Body"]) as body:
+            return body.read()

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from asyncjobs.worker.child import Channel
-from asyncjobs.worker.executor import Attempt, StartError, kill_tree
+from asyncjobs.worker.executor import (
+    Attempt,
+    StartError,
+    kill_tree,
+    killed_by,
+    oom_kills,
+    prefer_for_oom,
+    signal_name,
+)
 from asyncjobs.worker.logs import Log, parse_record
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 
 START_SECONDS = 120.0
+MOST_LEFT = 100  # threads and processes beyond the handler's own; libraries keep some on purpose
+LOOK_EVERY = 20  # jobs; a look at all processes takes milliseconds
 _POLL_SECONDS = 0.2
 LONGEST_LINE = 64 * 1024
 
 
 class ProcessSlot:
-    """Keeps one child across jobs; a child that died or was killed is replaced."""
+    """Keeps one child across jobs; a child that died, was killed or has gathered leftovers is replaced.
 
-    def __init__(self, handler: str, log: Log) -> None:
+    Args:
+        oom_kills: How often the kernel has ended a process for its memory.
+    """
+
+    def __init__(self, handler: str, log: Log, *, oom_kills: Callable[[], int] = oom_kills) -> None:
         self._handler = handler
         self._log = log
+        self._oom_kills = oom_kills
+        self._kills_before = 0
+        self._jobs = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._readers: list[threading.Thread] = []
@@ -48,6 +68,7 @@ class ProcessSlot:
             start_new_session=True,  # so that the handler's whole family can be ended with it
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        prefer_for_oom(self._process.pid)
         theirs.close()
         self._connection = Connection(ours.detach())
         self._readers = [self._read(self._process.stdout, "info"), self._read(self._process.stderr, "warning")]
@@ -64,6 +85,8 @@ class ProcessSlot:
         self._job = {"jobId": attempt.job_id, "attempt": attempt.attempt}
         attempt.control.on_stop(lambda: kill_tree(process.pid))
         try:
+            attempt.make_directory()
+            self._kills_before = self._oom_kills()
             Channel(connection).send(_order(attempt), attempt.payload)
             return self._await_outcome(attempt, process, connection)
         except (EOFError, OSError):
@@ -117,16 +140,31 @@ class ProcessSlot:
                 continue
             message, data = channel.receive()
             if message["type"] != "progress":
+                self._replace_if_littered(process, message["threads"])
                 return _outcome(message, data)
             attempt.on_progress(message["fraction"], message["message"])
+
+    def _replace_if_littered(self, process: subprocess.Popen[bytes], threads: int) -> None:
+        """Threads and processes that handlers have left behind are borne, up to a number."""
+        self._jobs += 1
+        left = threads
+        if self._jobs % LOOK_EVERY == 0:
+            with suppress(psutil.NoSuchProcess):
+                left += len(psutil.Process(process.pid).children(recursive=True))
+        if left > MOST_LEFT:
+            self._log.warning(f"the handler's process has gathered {left} threads and processes and is replaced")
+            self.close()
 
     def _death(self, attempt: Attempt, process: subprocess.Popen[bytes]) -> Outcome:
         self.close()
         if attempt.control.stopped:
             return Stopped()
         code = process.returncode
-        how = f"exit {code}" if code >= 0 else _signal_name(-code)
-        return Failed(f"Crashed ({how})", f"the handler's process died: {how}")
+        if code >= 0:
+            return Failed(f"Crashed (exit {code})", f"the handler's process died: exit {code}")
+        reason = killed_by(-code, self._kills_before, self._oom_kills)
+        how = "the container's memory is used up" if reason == "OutOfMemory" else signal_name(-code)
+        return Failed(reason, f"the handler's process died: {how}")
 
     def _read(self, stream: IO[bytes] | None, level: str) -> threading.Thread:
         """What the handler prints becomes log lines of its job."""
@@ -165,10 +203,3 @@ def _outcome(message: dict[str, Any], data: bytes) -> Outcome:
     if kind == "bytes":
         return Succeeded(data=data, content_type=message["contentType"])
     return Succeeded(file=Path(message["file"]), content_type=message["contentType"])
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import random
-import tempfile
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from botocore.exceptions import ClientError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
+from asyncjobs.jobs.aws_errors import AWS_ERRORS, error_code, is_passing
+from asyncjobs.jobs.leases import AlreadyEnded, Busy, Claimed, JobStore, LeaseLostError, Location
 from asyncjobs.jobs.queue import JobQueue, Message
-from asyncjobs.jobs.store import AlreadyEnded, Busy, Claimed, JobStore, LeaseLostError, Location
-from asyncjobs.worker.aws_errors import AWS_ERRORS, error_code, is_passing
-from asyncjobs.worker.executor import Attempt, Control, Slot
+from asyncjobs.worker.executor import Attempt, Control
 from asyncjobs.worker.keeper import Held, Keeper
 from asyncjobs.worker.logs import Log
+from asyncjobs.worker.metrics import Metrics
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.payloads import ObjectStore
+from asyncjobs.worker.slots import SlotPool
 
 T = TypeVar("T")
 LONGEST_BACKOFF = 900  # seconds
+LONGEST_PAUSE = 20.0  # seconds between tries to record a result
 RECORD_SECONDS = 600  # how long a result is tried to be recorded while AWS fails; the heartbeat goes on meanwhile
 
 
@@ -30,6 +34,7 @@ class Runner:
     """Claims, runs, records, and only then deletes the message.
 
     Args:
+        directory: Where each attempt gets a folder of its own.
         timeout: Seconds an attempt may take.
         sleep, jitter: Injected in tests.
     """
@@ -41,10 +46,12 @@ class Runner:
         objects: ObjectStore,
         keeper: Keeper,
         log: Log,
+        metrics: Metrics,
         *,
+        directory: Path,
         timeout: float,
         max_attempts: int,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -53,127 +60,154 @@ class Runner:
         self._objects = objects
         self._keeper = keeper
         self._log = log
+        self._metrics = metrics
         self._timeout = timeout
         self._max_attempts = max_attempts
         self._sleep = sleep
         self._jitter = jitter
         self._now = now
+        self._directory = directory
+        self._numbers = itertools.count(1)
 
-    def handle(self, message: Message, slot: Slot) -> None:
+    async def handle(self, message: Message, slots: SlotPool) -> None:
         """Do what the message asks for. A failure of AWS leaves the message to be received again."""
         try:
-            sent = self._objects.keep_payload(message)
-            claim = self._store.claim(sent)
+            sent = await self._objects.keep_payload(message)
+            claim = await self._store.claim(sent, generation=message.generation, likely_new=message.receives == 1)
             if isinstance(claim, AlreadyEnded):
-                self._queue.delete(message)
+                await self._queue.delete(message)
             elif isinstance(claim, Busy):
                 # Kept, and seen again when that worker's lease is over: it may not live to delete its own message.
                 seconds = claim.until_ms / 1000 - self._now()
-                self._queue.show_in(message, max(1, int(seconds) + 1))
+                await self._queue.show_in(message, max(1, int(seconds) + 1))
             elif isinstance(claim, Claimed):
                 # An earlier message may have brought another payload: that is the job's.
                 mine = claim.job.payload == sent.payload
-                self._run(message, claim, message.payload if mine else claim.job.payload, slot)
+                await self._run(message, claim, message.payload if mine else claim.job.payload, slots)
         except AWS_ERRORS as error:
             refused = "" if is_passing(error) else "refused, "
             self._log.error(f"{refused}left for later: {error}", jobId=message.job_id)
 
-    def _run(self, message: Message, claim: Claimed, payload: str | bytes | Location, slot: Slot) -> None:
+    async def _run(self, message: Message, claim: Claimed, payload: str | bytes | Location, slots: SlotPool) -> None:
         lease = claim.lease
-        started = time.monotonic()
-        self._log.info("started", jobId=lease.job_id, attempt=lease.attempt)
         held = self._keeper.hold(lease, message, Control())
+        started = time.monotonic()
+        attempt: Attempt | None = None
         try:
-            with tempfile.TemporaryDirectory(prefix="asyncjobs-", ignore_cleanup_errors=True) as directory:
-                outcome = self._attempt(held, claim.job.content_type, payload, Path(directory), slot)
-                if held.lost:
-                    return
-                end = self._record(message, held, outcome)
+            outcome: Outcome
+            try:
+                attempt = await self._attempt(held, claim.job.content_type, payload)
+                outcome = await self._in_slot(attempt, held, slots)
+            except AWS_ERRORS as error:
+                outcome = Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
+            if held.lost:
+                await self._leave(held)
+                return
+            end = await self._record(message, held, outcome)
         except LeaseLostError as error:
             self._log.warning(f"result discarded: {error}", jobId=lease.job_id, attempt=lease.attempt)
+            held.lost = error.status
+            await self._leave(held)
             return
         finally:
-            self._keeper.release(held)
-        self._log.info(end, jobId=lease.job_id, attempt=lease.attempt, seconds=round(time.monotonic() - started, 3))
+            await self._keeper.release(held)
+            if attempt is not None and attempt.has_directory:
+                await asyncio.to_thread(shutil.rmtree, attempt.directory, ignore_errors=True)
+        seconds = time.monotonic() - started
+        self._metrics.ended(end.partition(" ")[0], seconds)
+        self._log.info(end, jobId=lease.job_id, attempt=lease.attempt, seconds=round(seconds, 3))
 
-    def _attempt(
-        self, held: Held, content_type: str, payload: str | bytes | Location, directory: Path, slot: Slot
-    ) -> Outcome:
-        try:
-            data = self._insist(lambda: self._objects.read_payload(payload))
-        except AWS_ERRORS as error:
-            return Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
-        return slot.run(
-            Attempt(
-                job_id=held.lease.job_id,
-                attempt=held.lease.attempt,
-                max_attempts=self._max_attempts,
-                content_type=content_type,
-                payload=data,
-                directory=directory,
-                timeout=self._timeout,
-                on_progress=held.on_progress,
-                control=held.control,
-            )
+    async def _leave(self, held: Held) -> None:
+        """Another worker's message is left alone; that of a job that has ended, by a cancellation, is done with."""
+        self._metrics.ended("lost", 0)
+        if held.ended:
+            await self._queue.delete(held.message)
+
+    async def _attempt(self, held: Held, content_type: str, payload: str | bytes | Location) -> Attempt:
+        return Attempt(
+            job_id=held.lease.job_id,
+            attempt=held.lease.attempt,
+            max_attempts=self._max_attempts,
+            content_type=content_type,
+            payload=await self._insist(lambda: self._objects.read_payload(payload)),
+            directory=self._directory / str(next(self._numbers)),
+            timeout=self._timeout,
+            on_progress=held.on_progress,
+            control=held.control,
         )
 
-    def _record(self, message: Message, held: Held, outcome: Outcome) -> str:
+    async def _in_slot(self, attempt: Attempt, held: Held, slots: SlotPool) -> Outcome:
+        slot = await slots.take(held.control)
+        if slot is None:
+            return Stopped()
+        began = time.monotonic()
+        self._metrics.started(held.message.sent_ms)
+        self._log.info("started", jobId=attempt.job_id, attempt=attempt.attempt)
+        try:
+            return await slot.run(attempt)
+        finally:
+            slots.give(slot, time.monotonic() - began)
+
+    async def _record(self, message: Message, held: Held, outcome: Outcome) -> str:
         """Write the outcome, then let the message go or come back; says in a word how it ended."""
         lease = held.lease
         if isinstance(outcome, Succeeded):
-            refusal = self._succeed(held, outcome)
+            refusal = await self._succeed(held, outcome)
             if refusal is None:
-                self._insist(lambda: self._queue.delete(message))
+                await self._insist(lambda: self._queue.delete(message))
                 return "succeeded"
             outcome = refusal
         if isinstance(outcome, Stopped):
-            self._write(held, lambda: self._store.hand_back(lease))
-            self._insist(lambda: self._queue.show_in(message, 0))
+            await self._write(held, lambda: self._store.hand_back(lease))
+            await self._insist(lambda: self._queue.show_in(message, 0))
             return "handed back"
+        failed = outcome
         self._log.error(
-            f"{outcome.error_type}: {outcome.message}",
+            f"{failed.error_type}: {failed.message}",
             jobId=lease.job_id,
             attempt=lease.attempt,
-            traceback=outcome.detail or None,
+            traceback=failed.detail or None,
         )
-        if outcome.final or lease.attempt >= self._max_attempts:
-            self._write(held, lambda: self._store.fail(lease, outcome.error_type, outcome.message))
-            self._insist(lambda: self._queue.delete(message))
+        if failed.final or lease.attempt >= self._max_attempts:
+            await self._write(held, lambda: self._store.fail(lease, failed.error_type, failed.message))
+            await self._insist(lambda: self._queue.delete(message))
             return "failed"
-        return self._retry_later(message, held, outcome)
+        return await self._retry_later(message, held, failed)
 
-    def _succeed(self, held: Held, outcome: Succeeded) -> Failed | None:
+    async def _succeed(self, held: Held, outcome: Succeeded) -> Failed | None:
         """Keep the result; the failure of the job if the table can hold no such thing."""
-        result = self._insist(lambda: self._objects.keep_result(held.lease, outcome))
+        result = await self._insist(lambda: self._objects.keep_result(held.lease, outcome))
         try:
-            self._write(held, lambda: self._store.succeed(held.lease, result, held.last_word))
+            await self._write(held, lambda: self._store.succeed(held.lease, result, held.last_word))
         except ClientError as error:
             if error_code(error) != "ValidationException":
                 raise
             return Failed("ResultNotStorable", f"the table does not take the result: {error}", final=True)
         return None
 
-    def _retry_later(self, message: Message, held: Held, outcome: Failed) -> str:
+    async def _retry_later(self, message: Message, held: Held, outcome: Failed) -> str:
         seconds = backoff_seconds(held.lease.attempt, self._jitter())
-        self._write(held, lambda: self._store.retry_later(held.lease, outcome.error_type, outcome.message))
-        self._insist(lambda: self._queue.show_in(message, seconds))
+        await self._write(held, lambda: self._store.retry_later(held.lease, outcome.error_type, outcome.message))
+        await self._insist(lambda: self._queue.show_in(message, seconds))
         return f"to be tried again in {seconds} s"
 
-    def _write(self, held: Held, end: Callable[[], None]) -> None:
+    async def _write(self, held: Held, end: Callable[[], Awaitable[None]]) -> None:
         """End the lease in the record, and only then its heartbeat, which would hide the message again."""
-        self._insist(end)
-        self._keeper.release(held)
+        await self._insist(end)
+        await self._keeper.release(held)
 
-    def _insist(self, call: Callable[[], T]) -> T:
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Work is not lost to a passing failure of AWS; what AWS refuses for good holds no slot."""
-        retrying = Retrying(
-            retry=retry_if_exception(is_passing),
-            stop=stop_after_delay(RECORD_SECONDS),
-            wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return retrying(call)
+        deadline = time.monotonic() + RECORD_SECONDS
+        pause = 0.5
+        while True:
+            try:
+                return await call()
+            except Exception as error:
+                if not is_passing(error) or time.monotonic() > deadline:
+                    raise
+            await self._sleep(pause + random.uniform(0, 0.5))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def backoff_seconds(attempt: int, jitter: float) -> int:

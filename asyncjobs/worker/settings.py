@@ -21,6 +21,9 @@ class Settings:
         command: The program and its arguments; empty where `handler` is set.
         lease: How long a claim lasts without a heartbeat.
         stop_timeout: How long work may go on after SIGTERM.
+        dead_letter_queue_url: "" where nobody is to look after it.
+        client: Who makes the calls of the hot path.
+        health_port: 0 for no health check.
     """
 
     queue_url: str
@@ -35,6 +38,9 @@ class Settings:
     result_days: int
     lease: int
     stop_timeout: float
+    dead_letter_queue_url: str
+    client: Literal["lean", "boto3"]
+    health_port: int
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Settings:
@@ -49,6 +55,9 @@ class Settings:
         isolation = env.get("ASYNCJOBS_ISOLATION", "process")
         if isolation not in ("process", "thread"):
             reader.mistakes.append(f"ASYNCJOBS_ISOLATION={isolation!r}: allowed: process, thread")
+        client = env.get("ASYNCJOBS_CLIENT", "lean")
+        if client not in ("lean", "boto3"):
+            reader.mistakes.append(f"ASYNCJOBS_CLIENT={client!r}: allowed: lean, boto3")
         settings = cls(
             queue_url=reader.text("ASYNCJOBS_QUEUE_URL"),
             table=reader.text("ASYNCJOBS_TABLE"),
@@ -62,6 +71,9 @@ class Settings:
             result_days=reader.number("ASYNCJOBS_RESULT_DAYS", 30),
             lease=reader.number("ASYNCJOBS_LEASE_SECONDS", 30),
             stop_timeout=reader.number("ASYNCJOBS_STOP_TIMEOUT", 110),
+            dead_letter_queue_url=env.get("ASYNCJOBS_DEAD_LETTER_QUEUE_URL", ""),
+            client="boto3" if client == "boto3" else "lean",
+            health_port=reader.number("ASYNCJOBS_HEALTH_PORT", 0, least=0),
         )
         if reader.mistakes:
             raise SettingsError("\n".join(reader.mistakes))
@@ -79,10 +91,10 @@ class _Reader:
             self.mistakes.append(f"{name} is not set")
         return value
 
-    def number(self, name: str, default: int) -> int:
+    def number(self, name: str, default: int, *, least: int = 1) -> int:
         text = self._env.get(name, str(default))
-        if not text.isdecimal() or int(text) < 1:
-            self.mistakes.append(f"{name}={text!r}: allowed: a whole number from 1")
+        if not text.isdecimal() or int(text) < least:
+            self.mistakes.append(f"{name}={text!r}: allowed: a whole number from {least}")
             return default
         return int(text)
 

@@ -1,14 +1,17 @@
-"""Standard output and error of handlers that run in threads: each line is logged with its thread's job."""
+"""Standard output and error of handlers in the worker's own process: each line is logged with its job."""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-import threading
+from contextvars import ContextVar
 
-from asyncjobs.jobs import ids
 from asyncjobs.worker.logs import Log
+
+# The job that a thread or a task works on; what a handler starts with asyncio inherits it.
+job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
+_rest: ContextVar[str] = ContextVar("rest", default="")  # of a line that is not complete
 
 
 class ThreadOutput(io.TextIOBase):
@@ -17,16 +20,15 @@ class ThreadOutput(io.TextIOBase):
     def __init__(self, log: Log, level: str) -> None:
         self._log = log
         self._level = level
-        self._lines = threading.local()
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        *lines, rest = (getattr(self._lines, "rest", "") + text).split("\n")
-        self._lines.rest = rest
+        *lines, rest = (_rest.get() + text).split("\n")
+        _rest.set(rest)
         for line in filter(None, lines):
-            self._log.write(self._level, line, jobId=_job_id())
+            self._log.write(self._level, line, jobId=job_id.get())
         return len(text)
 
 
@@ -38,12 +40,7 @@ class LogHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.write(record.levelname.lower(), f"{record.name}: {self.format(record)}", jobId=_job_id())
-
-
-def _job_id() -> str | None:
-    name = threading.current_thread().name
-    return name if ids.is_well_formed(name) else None
+        self._log.write(record.levelname.lower(), f"{record.name}: {self.format(record)}", jobId=job_id.get())
 
 
 def install(log: Log) -> None:

@@ -1,53 +1,182 @@
-"""A slot whose handler runs in a thread of the worker: light, for handlers that mostly wait; it cannot be killed."""
+"""A slot whose handler runs in the worker's own process: light, for handlers that mostly wait; it cannot be killed.
+
+Plain functions run in a thread of the slot's own. Coroutine functions of all slots share one event loop, which is not
+the worker's: a handler that blocks it holds up its like, and no lease.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import inspect
 import threading
+from collections.abc import Callable, Coroutine
+from queue import SimpleQueue
+from typing import Any
 
-from asyncjobs.worker.call import Handler, call_handler, find_handler
+from asyncjobs.worker.call import Handler, call_async_handler, call_handler, find_handler
 from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.job import Job
+from asyncjobs.worker.mailbox import Mailbox
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped
+from asyncjobs.worker.thread_output import job_id
+
+Settle = Callable[[Outcome], None]
+
+
+class HandlerLoop:
+    """An event loop in a thread, for the coroutines of handlers."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox: Mailbox | None = None
+
+    def start(self) -> None:
+        """Started again, nothing happens."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._inbox = Mailbox(self._loop)
+            threading.Thread(target=self._run, args=(self._loop,), name="handlers", daemon=True).start()
+
+    def outbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
+        """The way back to the worker's loop."""
+        if self._outbox is None or self._outbox.loop is not loop:
+            self._outbox = Mailbox(loop)
+        return self._outbox
+
+    def stop(self) -> None:
+        """What is at work is cancelled, but not waited for."""
+        if self._loop is not None:
+            loop, self._loop = self._loop, None
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_forever()
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.close()
+
+    def submit(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        """Run it; the answer is what cancels it, from any thread."""
+        loop = self._loop
+        if loop is None:
+            raise RuntimeError("the loop was not started")
+        task: asyncio.Task[None] | None = None
+
+        def begin() -> None:
+            nonlocal task
+            task = loop.create_task(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+
+        inbox = self._inbox
+        inbox.post(begin)
+        return lambda: inbox.post(cancel)
+
+
+class _Thread:
+    """A daemon thread that runs one thing after the other."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="handler", daemon=True).start()
+
+    def run(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+
+    def end(self) -> None:
+        """Once what it runs now has ended."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            # What one job sets in its context is not the next one's.
+            contextvars.Context().run(work)
 
 
 class ThreadSlot:
-    """Runs each attempt in a new daemon thread, and leaves it behind when it will not end."""
+    """Runs one attempt at a time, and leaves behind what will not end."""
 
-    def __init__(self, handler: str) -> None:
+    def __init__(self, handler: str, handlers: HandlerLoop) -> None:
         self._name = handler
+        self._handlers = handlers
         self._handler: Handler | None = None
+        self._is_async = False
+        self._thread: _Thread | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         self._handler = find_handler(self._name)
+        self._is_async = inspect.iscoroutinefunction(self._handler)
+        if self._is_async:
+            self._handlers.start()
 
-    def run(self, attempt: Attempt) -> Outcome:
+    async def run(self, attempt: Attempt) -> Outcome:
         handler = self._handler
         if handler is None:
             raise RuntimeError("the slot was not started")
-        ended = threading.Event()
-        outcomes: list[Outcome] = []
+        loop = asyncio.get_running_loop()
+        outbox = self._handlers.outbox(loop) if self._is_async else Mailbox(loop)
+        ended: asyncio.Future[Outcome | None] = loop.create_future()
+
+        def settle(outcome: Outcome | None) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        def settle_from_afar(outcome: Outcome) -> None:
+            outbox.post(lambda: settle(outcome))
+
+        attempt.control.on_stop(lambda: settle_from_afar(Stopped()))
+        leave = (self._start_task if self._is_async else self._start_thread)(handler, attempt, settle_from_afar)
+        timer = loop.call_later(attempt.timeout, settle, None)
+        try:
+            outcome = await ended
+        finally:
+            timer.cancel()
+            attempt.control.on_stop(None)
+        if outcome is None or isinstance(outcome, Stopped):
+            attempt.control.cancelled.set()
+            leave()
+        if outcome is None:
+            what = "task was cancelled" if self._is_async else "thread cannot be ended and was left behind"
+            return Failed("Timeout", f"the handler ran longer than {attempt.timeout:g} s; its {what}")
+        return outcome
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._thread.end()
+            self._thread = None
+        self._handlers.stop()
+
+    def _start_thread(self, handler: Handler, attempt: Attempt, settle: Settle) -> Callable[[], object]:
+        if self._thread is None:
+            self._thread = _Thread()
 
         def work() -> None:
-            outcomes.append(call_handler(handler, _job(attempt)))
-            ended.set()
+            job_id.set(attempt.job_id)
+            settle(call_handler(handler, _job(attempt)))
 
-        attempt.control.on_stop(ended.set)
-        # The thread's name is what its log lines are matched to their job by.
-        threading.Thread(target=work, name=attempt.job_id, daemon=True).start()
-        in_time = ended.wait(attempt.timeout)
-        attempt.control.on_stop(None)
-        if outcomes:
-            return outcomes[0]
-        if in_time:
-            return Stopped()
-        attempt.control.cancelled.set()
-        return Failed(
-            "Timeout",
-            f"the handler ran longer than {attempt.timeout:g} s; its thread cannot be ended and was left behind",
-        )
+        self._thread.run(work)
+        return self._leave_thread
 
-    def close(self) -> None:
-        """Nothing to end: threads cannot be."""
+    def _leave_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.end()
+            self._thread = None
+
+    def _start_task(self, handler: Handler, attempt: Attempt, settle: Settle) -> Callable[[], object]:
+        async def work() -> None:
+            job_id.set(attempt.job_id)
+            settle(await call_async_handler(handler, _job(attempt)))
+
+        return self._handlers.submit(work())
 
 
 def _job(attempt: Attempt) -> Job:
@@ -57,7 +186,7 @@ def _job(attempt: Attempt) -> Job:
         attempt=attempt.attempt,
         max_attempts=attempt.max_attempts,
         content_type=attempt.content_type,
-        directory=attempt.directory,
+        make_directory=attempt.make_directory,
         on_progress=attempt.on_progress,
         is_cancelled=attempt.control.cancelled.is_set,
     )

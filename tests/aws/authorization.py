@@ -143,12 +143,21 @@ def needs(request: Request) -> list[Need]:
 
     A call without a row takes the action of its own name.
     """
+    if request.operation == "BatchExecuteStatement":
+        return [need for one in request.params["Statements"] for need in _statement(one["Statement"])]
     call = CALLS.get(request.service, {}).get(request.operation)
-    name = "PutObject" if request.operation in MULTIPART else request.operation
+    # SQS's batches take the right of the single call.
+    name = "PutObject" if request.operation in MULTIPART else request.operation.removesuffix("Batch")
     grants = call.grants if call else (Grant((f"{request.service}:{name}",), ()),)
     return [
         need for action in sorted({a for grant in grants for a in grant.actions}) for need in _needs(action, request)
     ]
+
+
+def _statement(text: str) -> list[Need]:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html"""
+    verb, table = text.split()[0].title(), text.split('"')[1]
+    return [Need(f"dynamodb:PartiQL{verb}", f"arn:aws:dynamodb:{PREFIX}:table/{table}")]
 
 
 def _needs(action: str, request: Request) -> list[Need]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from apis import Hosts, boto_hosts, coalescing_hosts, lean_hosts
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
@@ -34,6 +35,31 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         ours = session()
         check_calls(ours)
         yield Clients(ours)
+
+
+@pytest.fixture(scope="module")
+def lean() -> Iterator[Hosts]:
+    with lean_hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def coalescing() -> Iterator[Hosts]:
+    pytest.importorskip("ministack", reason="the `local` extra is not installed")
+    with coalescing_hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture(params=["boto3", "lean", "coalescing"])
+def hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """SQS, DynamoDB and S3 with nothing in them, through either client; and with writes as PartiQL batches."""
+    if request.param == "boto3":
+        with boto_hosts(request.getfixturevalue("clients")) as hosts:
+            yield hosts
+    else:
+        hosts = request.getfixturevalue(request.param)
+        hosts.reset()
+        yield hosts
 
 
 @pytest.fixture

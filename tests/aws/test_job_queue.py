@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from apis import Hosts, Waiting
+from botocore.exceptions import ClientError
 
-from asyncjobs.aws import Clients
+from asyncjobs.jobs.leases import Lease, Location, NewJob, Result
 from asyncjobs.jobs.queue import Message, PoisonError, SqsJobQueue
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
-from asyncjobs.jobs.store import Lease, Location, NewJob, Result
 from asyncjobs.worker.outcome import Succeeded
 from asyncjobs.worker.payloads import S3ObjectStore
 
@@ -21,10 +24,11 @@ LEASE = Lease(ID, "token", 1, 1)
 
 
 class Sender:
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.url: str = client.create_queue(QueueName="jobs")["QueueUrl"]
-        self.queue = SqsJobQueue(client, self.url, lease_seconds=30, wait_seconds=0)
+    def __init__(self, hosts: Hosts) -> None:
+        self._client = hosts.sqs
+        self.url: str = hosts.sqs.create_queue(QueueName="jobs")["QueueUrl"]
+        self.coroutines = SqsJobQueue(hosts.sqs_api, self.url, lease_seconds=30, wait_seconds=0)
+        self.queue: Any = Waiting(self.coroutines, hosts.loop)
 
     def send(self, body: str, **attributes: str) -> None:
         self._client.send_message(
@@ -38,8 +42,8 @@ class Sender:
 
 
 @pytest.fixture
-def sender(clients: Clients) -> Sender:
-    return Sender(clients.sqs)
+def sender(hosts: Hosts) -> Sender:
+    return Sender(hosts)
 
 
 def received(sender: Sender) -> Message:
@@ -72,6 +76,7 @@ def test_without_a_content_type_it_is_json(sender: Sender) -> None:
         ({"jobId": "nonsense"}, "no valid jobId"),
         ({"jobId": ID, "encoding": "gzip"}, "the encoding 'gzip' is none that a worker knows"),
         ({"jobId": ID, "encoding": "base64"}, "the body is not base64"),
+        ({"jobId": ID, "generation": "0"}, "'0' is no generation"),
     ],
 )
 @pytest.mark.parametrize("body", ["a, b", "é☕", "AP9"])
@@ -95,60 +100,101 @@ def test_a_message_is_hidden_shown_and_deleted(sender: Sender) -> None:
     assert sender.queue.receive(10) == []
 
 
+def test_many_are_deleted_or_shown_at_once(sender: Sender, hosts: Hosts) -> None:
+    for number in range(25):
+        sender.send("{}", jobId=f"{ID}{number}")
+    messages = [message for _ in range(4) for message in sender.queue.receive(10)]
+    assert len(messages) == 25
+
+    async def finish() -> None:
+        deletes = [sender.coroutines.delete(message) for message in messages[:15]]
+        await asyncio.gather(*deletes, *(sender.coroutines.show_in(message, 0) for message in messages[15:]))
+
+    hosts.loop.run_until_complete(finish())
+    again = [message for _ in range(3) for message in sender.queue.receive(10)]
+    assert {message.job_id for message in again} == {message.job_id for message in messages[15:]}
+
+
+def test_a_message_that_cannot_be_shown_costs_no_other(sender: Sender, hosts: Hosts) -> None:
+    sender.send("{}", jobId=ID)
+    good = received(sender)
+    bad = Message("no receipt", ID, "text/plain", "", 1)
+
+    async def show() -> list[BaseException | None]:
+        return await asyncio.gather(
+            *(sender.coroutines.show_in(message, 0) for message in (bad, good)), return_exceptions=True
+        )
+
+    failed, done = hosts.loop.run_until_complete(show())
+    assert isinstance(failed, ClientError)
+    assert done is None
+    assert received(sender).receives == 2
+
+
+def test_of_which_run_and_when_it_was_sent(sender: Sender) -> None:
+    sender.send("{}", jobId=ID, generation="3")
+    message = received(sender)
+    assert message.generation == 3
+    assert 0 <= time.time() - message.sent_ms / 1000 < 60
+
+
 def test_more_than_sqs_gives_at_once_may_be_asked_for(sender: Sender) -> None:
     for number in range(12):
         sender.send("{}", jobId=f"{ID}{number}")
     assert len(sender.queue.receive(50)) == 10
 
 
+Objects = Any  # an S3ObjectStore that is waited for
+
+
 @pytest.fixture
-def objects(clients: Clients) -> S3ObjectStore:
-    clients.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    return S3ObjectStore(clients.s3, BUCKET)
+def objects(hosts: Hosts) -> Objects:
+    hosts.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return Waiting(S3ObjectStore(lambda: hosts.s3, BUCKET), hosts.loop)
 
 
-def read(clients: Clients, location: Location) -> tuple[bytes, str]:
-    answer = clients.s3.get_object(Bucket=location.bucket, Key=location.key)
+def read(hosts: Hosts, location: Location) -> tuple[bytes, str]:
+    answer = hosts.s3.get_object(Bucket=location.bucket, Key=location.key)
     return answer["Body"].read(), answer["ContentType"]
 
 
 @pytest.mark.parametrize("payload", ["é" * (PAYLOAD_IN_RECORD // 2), b"x" * PAYLOAD_IN_RECORD])
-def test_a_small_payload_stays_in_the_record(objects: S3ObjectStore, payload: str | bytes) -> None:
+def test_a_small_payload_stays_in_the_record(objects: Objects, payload: str | bytes) -> None:
     message = Message("receipt", ID, "text/plain", payload, 1)
     assert objects.keep_payload(message) == NewJob(ID, "text/plain", payload)
 
 
 @pytest.mark.parametrize("payload", ["é" * (PAYLOAD_IN_RECORD // 2) + "x", b"x" * (PAYLOAD_IN_RECORD + 1)])
-def test_a_big_payload_goes_into_the_bucket(clients: Clients, objects: S3ObjectStore, payload: str | bytes) -> None:
+def test_a_big_payload_goes_into_the_bucket(hosts: Hosts, objects: Objects, payload: str | bytes) -> None:
     job = objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1))
     data = payload.encode() if isinstance(payload, str) else payload
     location = Location(BUCKET, f"payloads/{ID}/{hashlib.sha256(data).hexdigest()}")
     assert job.payload == location
-    assert read(clients, location) == (data, "text/plain")
+    assert read(hosts, location) == (data, "text/plain")
     assert objects.read_payload(location) == data
 
 
-def test_another_payload_of_the_same_job_overwrites_nothing(objects: S3ObjectStore) -> None:
+def test_another_payload_of_the_same_job_overwrites_nothing(objects: Objects) -> None:
     payloads = [b"1" * (PAYLOAD_IN_RECORD + 1), b"2" * (PAYLOAD_IN_RECORD + 1)]
     kept = [objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1)).payload for payload in payloads]
     assert [objects.read_payload(payload) for payload in kept] == payloads
 
 
-def test_a_payload_of_the_record_is_read_as_bytes(objects: S3ObjectStore) -> None:
+def test_a_payload_of_the_record_is_read_as_bytes(objects: Objects) -> None:
     assert objects.read_payload("é") == "é".encode()
     assert objects.read_payload(b"\xff") == b"\xff"
 
 
-def test_results(clients: Clients, objects: S3ObjectStore, tmp_path: Path) -> None:
+def test_results(hosts: Hosts, objects: Objects, tmp_path: Path) -> None:
     location = Location(BUCKET, f"results/{ID}/1-token")
     small = '"' + "x" * (RESULT_IN_RECORD - 2) + '"'
     assert objects.keep_result(LEASE, Succeeded(json_text=small)) == Result(json_text=small)
     big = '"' + "x" * RESULT_IN_RECORD + '"'
     assert objects.keep_result(LEASE, Succeeded(json_text=big)) == Result(location=location)
-    assert read(clients, location) == (big.encode(), "application/json")
+    assert read(hosts, location) == (big.encode(), "application/json")
     assert objects.keep_result(LEASE, Succeeded(data=b"", content_type="image/png")) == Result(location=location)
-    assert read(clients, location) == (b"", "image/png")
+    assert read(hosts, location) == (b"", "image/png")
     file = tmp_path / "a.csv"
     file.write_text("a,b")
     objects.keep_result(LEASE, Succeeded(file=file, content_type="text/csv"))
-    assert read(clients, location) == (b"a,b", "text/csv")
+    assert read(hosts, location) == (b"a,b", "text/csv")

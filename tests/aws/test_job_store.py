@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from apis import Hosts, Waiting
+from botocore.exceptions import ClientError
 from records import job_of
 
-from asyncjobs.aws import Clients
-from asyncjobs.jobs.record import iso_time, shard_key
-from asyncjobs.jobs.store import (
+from asyncjobs.jobs.api import Api
+from asyncjobs.jobs.leases import (
     AlreadyEnded,
     Busy,
     Claimed,
-    DynamoJobStore,
     Lease,
     LeaseLostError,
     Location,
     NewJob,
     Result,
 )
+from asyncjobs.jobs.record import iso_time, shard_key
+from asyncjobs.jobs.store import DynamoJobStore
 
 TABLE = "jobs"
 SUBMITTED = 1_795_416_232_123
@@ -39,26 +42,25 @@ class Clock:
 
 
 class Repeating:
-    """A DynamoDB client whose every write reaches the table, loses its answer, and is sent again."""
+    """An API whose every write reaches the table, loses its answer, and is sent again."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.exceptions = client.exceptions
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
-    def update_item(self, **request: Any) -> Any:
-        self._client.update_item(**request)
-        return self._client.update_item(**request)
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        await self._api.call(operation, request)
+        return await self._api.call(operation, request)
 
 
 @pytest.fixture
-def dynamodb(clients: Clients) -> Any:
-    clients.dynamodb.create_table(
+def dynamodb(hosts: Hosts) -> Any:
+    hosts.dynamodb.create_table(
         TableName=TABLE,
         AttributeDefinitions=[{"AttributeName": "jobId", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "jobId", "KeyType": "HASH"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    return clients.dynamodb
+    return hosts.dynamodb
 
 
 @pytest.fixture
@@ -66,25 +68,36 @@ def clock() -> Clock:
     return Clock()
 
 
-Make = Callable[..., DynamoJobStore]
+# Tests call the store's coroutines and wait for them.
+Store = Any
+Make = Callable[..., Store]
 
 
 @pytest.fixture
-def make(dynamodb: Any, clock: Clock) -> Make:
-    def make(client: Any = dynamodb, max_attempts: int = 3) -> DynamoJobStore:
-        return DynamoJobStore(client, TABLE, lease_seconds=30, max_attempts=max_attempts, result_days=30, now=clock)
+def make(dynamodb: Any, hosts: Hosts, clock: Clock) -> Make:
+    def make(api: Api = hosts.dynamodb_api, max_attempts: int = 3) -> Store:
+        store = DynamoJobStore(
+            api,
+            TABLE,
+            lease_seconds=30,
+            max_attempts=max_attempts,
+            result_days=30,
+            coalesce=hosts.coalesce,
+            now=clock,
+        )
+        return Waiting(store, hosts.loop)
 
     return make
 
 
 @pytest.fixture
-def store(make: Make) -> DynamoJobStore:
+def store(make: Make) -> Store:
     return make()
 
 
 @pytest.fixture
-def repeating(make: Make, dynamodb: Any) -> DynamoJobStore:
-    return make(Repeating(dynamodb))
+def repeating(make: Make, hosts: Hosts) -> Store:
+    return make(Repeating(hosts.dynamodb_api))
 
 
 @pytest.fixture
@@ -98,13 +111,13 @@ def record(dynamodb: Any) -> Callable[[], dict[str, Any]]:
 Read = Callable[[], dict[str, Any]]
 
 
-def claim(store: DynamoJobStore, job: NewJob = JOB) -> Lease:
-    claimed = store.claim(job)
+def claim(store: Store, job: NewJob = JOB) -> Lease:
+    claimed = store.claim(job, likely_new=True)
     assert isinstance(claimed, Claimed), claimed
     return claimed.lease
 
 
-WRITES: dict[str, Callable[[DynamoJobStore, Lease], None]] = {
+WRITES: dict[str, Callable[[Store, Lease], None]] = {
     "heartbeat": lambda store, lease: store.heartbeat(lease),
     "progress": lambda store, lease: store.progress(lease, 0.5, "half"),
     "succeed": lambda store, lease: store.succeed(lease, Result(json_text='"mine"')),
@@ -116,7 +129,7 @@ ENDS = ("succeed", "fail", "retry_later", "hand_back")
 each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 
 
-def test_a_claim_makes_the_record(store: DynamoJobStore, record: Read) -> None:
+def test_a_claim_makes_the_record(store: Store, record: Read) -> None:
     lease = claim(store)
     assert (lease.job_id, lease.attempt, lease.generation) == (ID, 1, 1)
     assert record() == {
@@ -144,7 +157,7 @@ def test_a_claim_makes_the_record(store: DynamoJobStore, record: Read) -> None:
     ],
 )
 def test_payloads_that_are_no_text(
-    store: DynamoJobStore, record: Read, payload: bytes | Location, attribute: str, stored: dict[str, Any]
+    store: Store, record: Read, payload: bytes | Location, attribute: str, stored: dict[str, Any]
 ) -> None:
     claim(store, NewJob(ID, "application/pdf", payload))
     assert record()[attribute] == stored
@@ -156,7 +169,7 @@ PAYLOADS: list[str | bytes | Location] = ["a text", b"\x00\xff", Location("b", "
 @pytest.mark.parametrize("first", PAYLOADS)
 @pytest.mark.parametrize("second", PAYLOADS)
 def test_sent_again_with_another_payload_it_is_the_same_job(
-    make: Make, dynamodb: Any, record: Read, first: str | bytes | Location, second: str | bytes | Location
+    make: Make, hosts: Hosts, record: Read, first: str | bytes | Location, second: str | bytes | Location
 ) -> None:
     store = make()
     job = NewJob(ID, "text/plain", first)
@@ -165,14 +178,14 @@ def test_sent_again_with_another_payload_it_is_the_same_job(
     assert claimed.job == job
     store.retry_later(claimed.lease, "ValueError", "no")
     before = record()
-    again = make(Repeating(dynamodb)).claim(NewJob(ID, "text/csv", second))
+    again = make(Repeating(hosts.dynamodb_api)).claim(NewJob(ID, "text/csv", second))
     assert isinstance(again, Claimed)
     assert (again.job, again.lease.attempt) == (job, 2)
     kept = ("payload", "payloadLocation", "contentType")
     assert {name: record().get(name) for name in kept} == {name: before.get(name) for name in kept}
 
 
-def test_another_payload_claims_nothing_that_is_not_free(store: DynamoJobStore, record: Read) -> None:
+def test_another_payload_claims_nothing_that_is_not_free(store: Store, record: Read) -> None:
     lease = claim(store)
     other = NewJob(ID, "text/csv", Location("b", "k"))
     assert store.claim(other) == Busy(int((START + 30) * 1000))
@@ -184,7 +197,7 @@ def test_another_payload_claims_nothing_that_is_not_free(store: DynamoJobStore, 
 
 @pytest.mark.parametrize("ending", ["succeed", "fail"])
 def test_a_clock_that_is_behind_does_not_shorten_a_record_s_life(
-    store: DynamoJobStore, record: Read, clock: Clock, ending: str
+    store: Store, record: Read, clock: Clock, ending: str
 ) -> None:
     clock.now = START - 40 * DAY
     lease = claim(store)
@@ -194,7 +207,7 @@ def test_a_clock_that_is_behind_does_not_shorten_a_record_s_life(
     assert record()["expiresAt"] == expires
 
 
-def test_a_job_from_start_to_end_as_json(store: DynamoJobStore, record: Read, clock: Clock) -> None:
+def test_a_job_from_start_to_end_as_json(store: Store, record: Read, clock: Clock) -> None:
     lease = claim(store)
     running = {
         "jobId": ID,
@@ -222,21 +235,21 @@ def test_a_job_from_start_to_end_as_json(store: DynamoJobStore, record: Read, cl
     assert "leaseUntil" not in record()
 
 
-def test_a_result_in_the_bucket(store: DynamoJobStore, record: Read) -> None:
+def test_a_result_in_the_bucket(store: Store, record: Read) -> None:
     store.succeed(claim(store), Result(location=Location("bucket", "results/1")))
     job = job_of(record())
     assert job["resultLocation"] == {"bucket": "bucket", "key": "results/1"}
     assert "result" not in job
 
 
-def test_a_failure(store: DynamoJobStore, record: Read) -> None:
+def test_a_failure(store: Store, record: Read) -> None:
     store.fail(claim(store), "ValueError", "no")
     job = job_of(record())
     assert (job["status"], job["error"]) == ("FAILED", {"type": "ValueError", "message": "no"})
     assert job["finishedAt"] == iso_time(int(START * 1000))
 
 
-def test_an_error_stays_until_the_job_succeeds(store: DynamoJobStore, record: Read, clock: Clock) -> None:
+def test_an_error_stays_until_the_job_succeeds(store: Store, record: Read, clock: Clock) -> None:
     first = claim(store)
     store.progress(first, 0.9, "almost")
     store.retry_later(first, "ValueError", "no")
@@ -252,7 +265,7 @@ def test_an_error_stays_until_the_job_succeeds(store: DynamoJobStore, record: Re
     assert "error" not in job_of(record())
 
 
-def test_an_attempt_handed_back_is_not_charged(store: DynamoJobStore, record: Read) -> None:
+def test_an_attempt_handed_back_is_not_charged(store: Store, record: Read) -> None:
     for _ in range(5):
         lease = claim(store)
         assert lease.attempt == 1
@@ -260,7 +273,7 @@ def test_an_attempt_handed_back_is_not_charged(store: DynamoJobStore, record: Re
         assert (record()["status"], record()["attempt"]) == ({"S": "QUEUED"}, {"N": "0"})
 
 
-def test_a_running_job_is_busy_until_its_lease_ends(store: DynamoJobStore, clock: Clock) -> None:
+def test_a_running_job_is_busy_until_its_lease_ends(store: Store, clock: Clock) -> None:
     lease = claim(store)
     until = int((START + 30) * 1000)
     assert store.claim(JOB) == Busy(until)
@@ -270,7 +283,7 @@ def test_a_running_job_is_busy_until_its_lease_ends(store: DynamoJobStore, clock
     assert store.claim(JOB) == Busy(until + 29_000)
 
 
-def test_an_expired_lease_is_the_next_worker_s(store: DynamoJobStore, record: Read, clock: Clock) -> None:
+def test_an_expired_lease_is_the_next_worker_s(store: Store, record: Read, clock: Clock) -> None:
     first = claim(store)
     clock.now += 30.001
     second = claim(store)
@@ -281,7 +294,7 @@ def test_an_expired_lease_is_the_next_worker_s(store: DynamoJobStore, record: Re
 
 @each_write
 def test_a_zombie_writes_nothing_once_its_job_is_another_s(
-    store: DynamoJobStore, record: Read, clock: Clock, write: Callable[..., None]
+    store: Store, record: Read, clock: Clock, write: Callable[..., None]
 ) -> None:
     zombie = claim(store)
     clock.now += 31
@@ -294,7 +307,7 @@ def test_a_zombie_writes_nothing_once_its_job_is_another_s(
 
 @each_write
 def test_a_zombie_writes_nothing_though_nobody_took_its_job(
-    store: DynamoJobStore, record: Read, clock: Clock, write: Callable[..., None]
+    store: Store, record: Read, clock: Clock, write: Callable[..., None]
 ) -> None:
     zombie = claim(store)
     clock.now += 30.001
@@ -307,7 +320,7 @@ def test_a_zombie_writes_nothing_though_nobody_took_its_job(
 @each_write
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
 def test_what_has_ended_never_changes(
-    store: DynamoJobStore, record: Read, dynamodb: Any, clock: Clock, status: str, write: Callable[..., None]
+    store: Store, record: Read, dynamodb: Any, clock: Clock, status: str, write: Callable[..., None]
 ) -> None:
     first = claim(store)
     store.retry_later(first, "ValueError", "no")
@@ -320,7 +333,7 @@ def test_what_has_ended_never_changes(
     assert record() == before
 
 
-def end(store: DynamoJobStore, dynamodb: Any, status: str, lease: Lease) -> None:
+def end(store: Store, dynamodb: Any, status: str, lease: Lease) -> None:
     if status == "SUCCEEDED":
         store.succeed(lease, Result(json_text="1"))
     elif status == "FAILED":
@@ -337,7 +350,7 @@ def end(store: DynamoJobStore, dynamodb: Any, status: str, lease: Lease) -> None
 
 @pytest.mark.parametrize("first", ENDS)
 @pytest.mark.parametrize("second", WRITES)
-def test_a_lease_ends_once(store: DynamoJobStore, record: Read, first: str, second: str) -> None:
+def test_a_lease_ends_once(store: Store, record: Read, first: str, second: str) -> None:
     lease = claim(store)
     WRITES[first](store, lease)
     before = record()
@@ -378,7 +391,7 @@ def test_fewer_attempts_than_a_waiting_job_has_had_end_it_with_its_own_error(mak
     assert job_of(record())["error"] == {"type": "ValueError", "message": "no"}
 
 
-def test_a_claim_whose_answer_was_lost_counts_once(repeating: DynamoJobStore, record: Read, clock: Clock) -> None:
+def test_a_claim_whose_answer_was_lost_counts_once(repeating: Store, record: Read, clock: Clock) -> None:
     assert claim(repeating).attempt == 1
     clock.now += 31
     assert claim(repeating).attempt == 2
@@ -389,7 +402,7 @@ def test_a_claim_whose_answer_was_lost_counts_once(repeating: DynamoJobStore, re
 
 @each_write
 def test_a_write_whose_answer_was_lost_is_done(
-    store: DynamoJobStore, repeating: DynamoJobStore, record: Read, write: Callable[..., None]
+    store: Store, repeating: Store, record: Read, write: Callable[..., None]
 ) -> None:
     lease = claim(store)
     write(repeating, lease)
@@ -397,36 +410,70 @@ def test_a_write_whose_answer_was_lost_is_done(
     assert record()["leaseToken"] == {"S": lease.token}
 
 
-def test_giving_up_whose_answer_was_lost_is_done(make: Make, dynamodb: Any, record: Read, clock: Clock) -> None:
+def test_giving_up_whose_answer_was_lost_is_done(make: Make, hosts: Hosts, record: Read, clock: Clock) -> None:
     claim(make(max_attempts=1))
     clock.now += 31
-    assert make(Repeating(dynamodb), max_attempts=1).claim(JOB) == AlreadyEnded("FAILED")
+    assert make(Repeating(hosts.dynamodb_api), max_attempts=1).claim(JOB) == AlreadyEnded("FAILED")
     assert job_of(record())["error"]["type"] == "WorkerLost"
 
 
-def test_a_job_claimed_while_another_gives_it_up_is_let_be(make: Make, dynamodb: Any, clock: Clock) -> None:
+def test_a_job_claimed_while_another_gives_it_up_is_let_be(make: Make, hosts: Hosts, clock: Clock) -> None:
     class TakenMeanwhile:
         """Between the refused claim and the giving up, a worker with more attempts to give claims the job."""
-
-        exceptions = dynamodb.exceptions
 
         def __init__(self) -> None:
             self.calls = 0
 
-        def update_item(self, **request: Any) -> Any:
+        async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
             self.calls += 1
             if self.calls == 2:
-                claim(make(max_attempts=5))
-            return dynamodb.update_item(**request)
+                other = DynamoJobStore(
+                    hosts.dynamodb_api, TABLE, lease_seconds=30, max_attempts=5, result_days=30, now=clock
+                )
+                assert isinstance(await other.claim(JOB), Claimed)
+            return await hosts.dynamodb_api.call(operation, request)
 
     claim(make(max_attempts=1))
     clock.now += 31
     assert isinstance(make(TakenMeanwhile(), max_attempts=1).claim(JOB), Busy)
 
 
-def test_texts_are_cut_and_cleaned_for_the_table(store: DynamoJobStore, record: Read) -> None:
+def test_texts_are_cut_and_cleaned_for_the_table(store: Store, record: Read) -> None:
     lease = claim(store)
     store.progress(lease, 7, "a\udcffb")
     assert job_of(record())["progress"] == {"fraction": 1.0, "message": "a?b"}
     store.fail(lease, "OSError", "x" * 10_000)
     assert len(job_of(record())["error"]["message"]) == 4_000
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_writes_wanted_at_once_share_a_call_or_do_without(hosts: Hosts, make: Make, refuses: bool) -> None:
+    if not hosts.coalesce:
+        pytest.skip("this endpoint knows no BatchExecuteStatement")
+    calls: list[str] = []
+
+    class Spy:
+        async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+            calls.append(operation)
+            if refuses and operation == "BatchExecuteStatement":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+            return await hosts.dynamodb_api.call(operation, request)
+
+    store = DynamoJobStore(Spy(), TABLE, lease_seconds=30, max_attempts=3, result_days=30, coalesce=2)
+    jobs = [NewJob(f"{SUBMITTED}-{number}", "text/plain", "x") for number in range(25)]
+
+    async def work() -> list[BaseException | None]:
+        claims = await asyncio.gather(*(store.claim(job, likely_new=True) for job in jobs))
+        leases = [claim.lease for claim in claims if isinstance(claim, Claimed)]
+        assert len({lease.token for lease in leases}) == 25
+        await store.fail(leases[0], "ValueError", "first")
+        return await asyncio.gather(
+            *(store.succeed(lease, Result(json_text="1")) for lease in leases), return_exceptions=True
+        )
+
+    lost, *done = hosts.loop.run_until_complete(work())
+    # One whose condition does not hold costs none of the others.
+    assert isinstance(lost, LeaseLostError)
+    assert done == [None] * 24
+    assert calls.count("BatchExecuteStatement") == (1 if refuses else 2)
+    assert calls.count("UpdateItem") == (51 if refuses else 1)

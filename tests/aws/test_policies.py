@@ -87,10 +87,10 @@ def test_what_each_role_may_do():
         "sqs:SendMessage": NAMES.queue_arn,
         "dynamodb:GetItem": NAMES.table_arn,
     }
-    queue, table = NAMES.queue_arn, NAMES.table_arn
+    queues, table = [NAMES.queue_arn, NAMES.dead_letter_queue_arn], NAMES.table_arn
     assert rights(task_role(NAMES).policy) == {
-        **dict.fromkeys(("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"), queue),
-        **dict.fromkeys(("dynamodb:GetItem", "dynamodb:UpdateItem"), table),
+        **{f"sqs:{action}": queues for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")},
+        **dict.fromkeys(("dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"), table),
         **dict.fromkeys(("s3:GetObject", "s3:PutObject"), f"{NAMES.bucket_arn}/*"),
         "ecs:UpdateTaskProtection": "arn:aws:ecs:eu-west-1:123456789012:task/asyncjobs-demo/*",
     }

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from asyncjobs.jobs.leases import AlreadyEnded, Busy, Claim, Claimed, Lease, LeaseLostError, Location, NewJob, Result
 from asyncjobs.jobs.queue import LONGEST_VISIBILITY, MOST_MESSAGES, Message, PoisonError
-from asyncjobs.jobs.record import FAILED, PAYLOAD_IN_RECORD, QUEUED, RUNNING, SUCCEEDED, TERMINAL
-from asyncjobs.jobs.store import AlreadyEnded, Busy, Claim, Claimed, Lease, LeaseLostError, Location, NewJob, Result
+from asyncjobs.jobs.record import CANCELLED, FAILED, PAYLOAD_IN_RECORD, QUEUED, RUNNING, SUCCEEDED, TERMINAL
 from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.outcome import Outcome, Succeeded
 
 
 class Clock:
-    """Seconds that pass only when told to; also a `sleep` that returns at once."""
+    """Seconds that pass only when told to; also a `sleep` that takes no time."""
 
     def __init__(self, now: float = 1_795_416_232.0) -> None:
         self.now = now
@@ -31,7 +33,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.now += seconds
 
@@ -57,6 +59,7 @@ class _Sent:
     payload: str | bytes
     content_type: str
     visible_at: float
+    generation: int = 1
     receives: int = 0
     receipt: str = ""
 
@@ -70,51 +73,65 @@ class InMemoryQueue:
         self._sent: list[_Sent] = []
         self._poison: list[PoisonError] = []
         self._receipts = itertools.count(1)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self.errors: list[Exception] = []  # each makes one call fail
 
-    def send(self, job_id: str, payload: str | bytes = "{}", content_type: str = "application/json") -> None:
-        with self._changed:
-            self._sent.append(_Sent(job_id, payload, content_type, self._clock()))
-            self._changed.notify_all()
+    def send(
+        self,
+        job_id: str,
+        payload: str | bytes = "{}",
+        content_type: str = "application/json",
+        generation: int = 1,
+    ) -> None:
+        with self._lock:
+            self._sent.append(_Sent(job_id, payload, content_type, self._clock(), generation))
 
     def send_poison(self, error: PoisonError) -> None:
-        with self._changed:
+        with self._lock:
             self._poison.append(error)
-            self._changed.notify_all()
 
-    def receive(self, most: int) -> list[Message | PoisonError]:
-        with self._changed:
+    async def receive(self, most: int) -> list[Message | PoisonError]:
+        # A long poll, short enough that a test's clock may stand still.
+        for _ in range(5):
+            with self._lock:
+                if self.errors or self._poison or self._visible():
+                    break
+            await asyncio.sleep(0.002)
+        with self._lock:
             self._fail_if_told()
-            # A long poll, short enough that a test's clock may stand still.
-            self._changed.wait_for(lambda: self._poison or self._visible(), timeout=0.01)
             found: list[Message | PoisonError] = list(self._poison)
             self._poison.clear()
             return found + [self._deliver(sent) for sent in self._visible()[: min(most, MOST_MESSAGES)]]
 
-    def delete(self, message: Message) -> None:
-        with self._changed:
+    async def delete(self, message: Message) -> None:
+        with self._lock:
             self._fail_if_told()
             self._sent = [sent for sent in self._sent if sent.receipt != message.receipt]
 
-    def show_in(self, message: Message, seconds: int) -> None:
-        with self._changed:
+    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
+        with self._lock:
             self._fail_if_told()
+            if isinstance(message, PoisonError):
+                self._poison.append(message)
             for sent in self._sent:
                 if sent.receipt == message.receipt:
                     sent.visible_at = self._clock() + max(0, min(seconds, LONGEST_VISIBILITY))
-            self._changed.notify_all()
 
     @property
     def left(self) -> list[str]:
         """The ids of all messages not yet deleted."""
-        with self._changed:
+        with self._lock:
             return [sent.job_id for sent in self._sent]
+
+    @property
+    def poison(self) -> list[PoisonError]:
+        with self._lock:
+            return list(self._poison)
 
     @property
     def hidden_for(self) -> dict[str, float]:
         """Seconds until each message can be received; 0 or less: at once."""
-        with self._changed:
+        with self._lock:
             return {sent.job_id: sent.visible_at - self._clock() for sent in self._sent}
 
     def _visible(self) -> list[_Sent]:
@@ -124,7 +141,15 @@ class InMemoryQueue:
         sent.receives += 1
         sent.receipt = f"receipt-{next(self._receipts)}"
         sent.visible_at = self._clock() + self._lease_seconds
-        return Message(sent.receipt, sent.job_id, sent.content_type, sent.payload, sent.receives)
+        return Message(
+            sent.receipt,
+            sent.job_id,
+            sent.content_type,
+            sent.payload,
+            sent.receives,
+            int(self._clock() * 1000),
+            sent.generation,
+        )
 
     def _fail_if_told(self) -> None:
         if self.errors:
@@ -159,13 +184,21 @@ class InMemoryStore:
         self.records: dict[str, Record] = {}
         self.errors: list[Exception] = []  # each makes one call fail before it does anything
 
-    def claim(self, job: NewJob) -> Claim:
+    async def claim(self, job: NewJob, *, generation: int = 1, likely_new: bool = False) -> Claim:
         with self._lock:
             self._fail_if_told()
             now, token = self._now_ms(), f"token-{next(self._tokens)}"
             record = self.records.get(job.job_id)
             if record is None:
+                if generation > 1:
+                    return AlreadyEnded("gone")
                 record = self.records[job.job_id] = Record(QUEUED, 0, 1, "", 0, job)
+            if generation < record.generation:
+                return AlreadyEnded("retried")
+            if generation > record.generation:
+                if record.status not in TERMINAL or generation != record.generation + 1:
+                    return Busy(now + self._lease_ms)
+                self._next_generation(record)
             if record.status in TERMINAL:
                 return AlreadyEnded(record.status)
             if record.status == RUNNING and record.lease_until >= now:
@@ -177,42 +210,67 @@ class InMemoryStore:
             self._enter(record, RUNNING)
             return Claimed(Lease(job.job_id, token, record.attempt, record.generation), record.job)
 
-    def heartbeat(self, lease: Lease) -> None:
+    async def heartbeat(self, lease: Lease) -> None:
         with self._lock:
             self._owned(lease).lease_until = self._now_ms() + self._lease_ms
 
-    def progress(self, lease: Lease, fraction: float, message: str) -> None:
+    async def progress(self, lease: Lease, fraction: float, message: str) -> None:
         with self._lock:
             self._owned(lease).progress = (min(1.0, max(0.0, fraction)), message)
 
-    def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
+    async def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
         with self._lock:
             record = self._owned(lease)
             record.result, record.error, record.progress = result, None, (1.0, message)
             self._enter(record, SUCCEEDED)
 
-    def fail(self, lease: Lease, error_type: str, message: str) -> None:
+    async def fail(self, lease: Lease, error_type: str, message: str) -> None:
         with self._lock:
             record = self._owned(lease)
             record.error = (error_type, message)
             self._enter(record, FAILED)
 
-    def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
+    async def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
         with self._lock:
             record = self._owned(lease)
             record.error, record.progress = (error_type, message), None
             self._enter(record, QUEUED)
 
-    def hand_back(self, lease: Lease) -> None:
+    async def hand_back(self, lease: Lease) -> None:
         with self._lock:
             record = self._owned(lease)
             record.attempt, record.progress = lease.attempt - 1, None
             self._enter(record, QUEUED)
 
+    async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy:
+        with self._lock:
+            record = self.records.get(job.job_id)
+            if record is None and generation == 1:
+                record = self.records[job.job_id] = Record(QUEUED, 0, 1, "", 0, job)
+            if record is None or generation != record.generation or record.status in TERMINAL:
+                return AlreadyEnded(record.status if record else "gone")
+            if record.status == RUNNING and record.lease_until >= self._now_ms():
+                return Busy(record.lease_until)
+            record.error = ("WorkerLost", "The job was received too often.")
+            self._enter(record, FAILED)
+            return AlreadyEnded(FAILED)
+
     def cancel(self, job_id: str) -> None:
         """What the API's DELETE does."""
         with self._lock:
-            self._enter(self.records[job_id], "CANCELLED")
+            if self.records[job_id].status not in TERMINAL:
+                self._enter(self.records[job_id], CANCELLED)
+
+    def retry(self, job_id: str) -> None:
+        """What `retry` marks in the record, once its message is sent."""
+        with self._lock:
+            if self.records[job_id].status in TERMINAL:
+                self._next_generation(self.records[job_id])
+
+    def _next_generation(self, record: Record) -> None:
+        record.generation, record.attempt = record.generation + 1, 0
+        record.result, record.error, record.progress = None, None, None
+        self._enter(record, QUEUED)
 
     def _give_up(self, record: Record) -> AlreadyEnded:
         if record.status == RUNNING:
@@ -248,7 +306,7 @@ class InMemoryObjects:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
 
-    def keep_payload(self, message: Message) -> NewJob:
+    async def keep_payload(self, message: Message) -> NewJob:
         data = message.payload.encode() if isinstance(message.payload, str) else message.payload
         if len(data) <= PAYLOAD_IN_RECORD:
             return NewJob(message.job_id, message.content_type, message.payload)
@@ -256,14 +314,14 @@ class InMemoryObjects:
         self.kept[key] = data
         return NewJob(message.job_id, message.content_type, Location("bucket", key))
 
-    def read_payload(self, payload: str | bytes | Location) -> bytes:
+    async def read_payload(self, payload: str | bytes | Location) -> bytes:
         if isinstance(payload, Location):
             if payload.key not in self.kept:
                 raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "there is none"}}, "GetObject")
             return self.kept[payload.key]
         return payload.encode() if isinstance(payload, str) else payload
 
-    def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
+    async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
         if outcome.json_text is not None:
             return Result(json_text=outcome.json_text)
         key = f"results/{lease.job_id}/{lease.generation}-{lease.token}"
@@ -271,20 +329,24 @@ class InMemoryObjects:
         return Result(location=Location("bucket", key))
 
 
-class FakeSlot:
-    """A slot that answers with what a function makes of the attempt."""
+Run = Callable[[Attempt], Outcome | Awaitable[Outcome]]
 
-    def __init__(self, run: Callable[[Attempt], Outcome] = lambda _: Succeeded(json_text="null")) -> None:
+
+class FakeSlot:
+    """A slot that answers with what a function, in a thread, or a coroutine makes of the attempt."""
+
+    def __init__(self, run: Run = lambda _: Succeeded(json_text="null")) -> None:
         self._run = run
         self.attempts: list[Attempt] = []
         self.closed = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Always ready."""
 
-    def run(self, attempt: Attempt) -> Outcome:
+    async def run(self, attempt: Attempt) -> Outcome:
         self.attempts.append(attempt)
-        return self._run(attempt)
+        outcome = self._run(attempt) if iscoroutinefunction(self._run) else asyncio.to_thread(self._run, attempt)
+        return await outcome  # type: ignore[misc, no-any-return]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes import Clock, InMemoryQueue, InMemoryStore, Lines
 
+from asyncjobs.jobs.leases import Claimed, Lease, NewJob
 from asyncjobs.jobs.queue import Message
-from asyncjobs.jobs.store import Claimed, Lease, NewJob
 from asyncjobs.worker.executor import Control
-from asyncjobs.worker.keeper import Held, Keeper
+from asyncjobs.worker.keeper import CANCEL_SECONDS, Held, Keeper
 
 ID = "1795416232123-abc"
 
@@ -21,21 +23,24 @@ class World:
         self.store = InMemoryStore(self.clock)
         self.keeper = Keeper(self.store, self.queue, self.log, lease_seconds=30, clock=self.clock)
         self.queue.send(ID)
-        (message,) = self.queue.receive(1)
+        (message,) = asyncio.run(self.queue.receive(1))
         assert isinstance(message, Message)
         self.message = message
         self.lease = self.claim()
         self.held: Held = self.keeper.hold(self.lease, message, Control())
 
     def claim(self) -> Lease:
-        claim = self.store.claim(NewJob(ID, "application/json", "{}"))
+        claim = asyncio.run(self.store.claim(NewJob(ID, "application/json", "{}")))
         assert isinstance(claim, Claimed)
         return claim.lease
+
+    def tick(self) -> None:
+        asyncio.run(self.keeper.tick())
 
     def pass_time(self, seconds: float, step: float = 0.5) -> None:
         for _ in range(round(seconds / step)):
             self.clock.now += step
-            self.keeper.tick()
+            self.tick()
 
     @property
     def lease_left(self) -> float:
@@ -65,18 +70,22 @@ def test_only_the_newest_progress_is_written(world: World) -> None:
     for step in range(100):
         world.held.on_progress(step / 100, f"step {step}")
     assert world.store.records[ID].progress is None
-    world.keeper.tick()
+    world.tick()
     assert world.store.records[ID].progress == (0.99, "step 99")
     world.store.records[ID].progress = None
-    world.keeper.tick()
+    world.tick()
     assert world.store.records[ID].progress is None
 
 
-def test_a_lost_lease_stops_the_job_once(world: World) -> None:
+def test_a_cancelled_job_is_told_so_within_a_heartbeat_and_ended_after_a_while(world: World) -> None:
     world.store.cancel(ID)
-    world.pass_time(30)
-    assert world.held.lost
+    world.pass_time(10.5)
+    assert world.held.control.cancelled.is_set()
+    assert not world.held.control.stopped  # it may still come to an end of its own
+    world.pass_time(CANCEL_SECONDS)
     assert world.held.control.stopped
+    world.pass_time(30)
+    assert world.held.lost == "CANCELLED"
     assert world.log.messages() == ["stopped: the lease is lost; the job is CANCELLED"]
     assert world.log.lines[0]["jobId"] == ID
 
@@ -84,8 +93,9 @@ def test_a_lost_lease_stops_the_job_once(world: World) -> None:
 def test_a_worker_paused_past_its_lease_stops_its_job(world: World) -> None:
     world.clock.now += 31
     other = world.claim()
-    world.keeper.tick()
+    world.tick()
     assert world.held.lost
+    assert world.held.control.stopped
     assert world.store.records[ID].token == other.token
     assert world.store.records[ID].attempt == 2
 
@@ -101,17 +111,17 @@ def test_two_heartbeats_may_fail(world: World) -> None:
 def test_progress_that_could_not_be_written_is_written_later(world: World) -> None:
     world.store.errors.append(OSError("no route"))
     world.held.on_progress(0.4, "tokenised")
-    world.keeper.tick()
-    world.keeper.tick()
+    world.tick()
+    world.tick()
     assert world.store.records[ID].progress == (0.4, "tokenised")
 
 
 def test_newer_progress_is_not_overwritten_by_what_failed(world: World) -> None:
     world.store.errors.append(OSError("no route"))
     world.held.on_progress(0.4, "old")
-    world.keeper.tick()
+    world.tick()
     world.held.on_progress(0.5, "new")
-    world.keeper.tick()
+    world.tick()
     assert world.store.records[ID].progress == (0.5, "new")
 
 
@@ -124,7 +134,7 @@ def test_a_visibility_that_fails_does_not_cost_the_lease(world: World) -> None:
 
 def test_a_released_job_is_left_alone(world: World) -> None:
     world.held.on_progress(0.5, "late")
-    world.keeper.release(world.held)
+    asyncio.run(world.keeper.release(world.held))
     world.pass_time(20)
     assert world.store.records[ID].progress is None
     assert world.lease_left == pytest.approx(10, abs=0.01)
@@ -133,9 +143,9 @@ def test_a_released_job_is_left_alone(world: World) -> None:
 def test_one_job_s_trouble_is_not_another_s(world: World) -> None:
     other = "1795416232123-other"
     world.queue.send(other)
-    (message,) = world.queue.receive(1)
+    (message,) = asyncio.run(world.queue.receive(1))
     assert isinstance(message, Message)
-    claim = world.store.claim(NewJob(other, "text/plain", "x"))
+    claim = asyncio.run(world.store.claim(NewJob(other, "text/plain", "x")))
     assert isinstance(claim, Claimed)
     held = world.keeper.hold(claim.lease, message, Control())
     world.store.cancel(ID)

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 
+from asyncjobs.jobs.leases import Claim, NewJob
 from asyncjobs.jobs.queue import Message, PoisonError
 from asyncjobs.worker.executor import Attempt, Slot, StartError
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.loop import Worker
+from asyncjobs.worker.metrics import Metrics
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.runner import Runner
 
@@ -30,16 +34,54 @@ def job_id(number: int) -> str:
     return f"1795416232123-{number}"
 
 
-class World:
-    """A worker in a thread."""
+class Running:
+    """A worker in a thread, with a loop of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Worker]) -> None:
+        self._make = make
+        self._ready = threading.Event()
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(WITHIN)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._worker.stop)
+
+    def join(self) -> None:
+        self._thread.join(WITHIN)
+        assert not self._thread.is_alive(), "the worker did not end"
+
+    def end(self) -> None:
+        if self._thread.is_alive() and self._loop.is_running():
+            self.stop()
+            self.stop()
+        self.join()
+
+    def _run(self) -> None:
+        async def work() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._worker = self._make()
+            self._ready.set()
+            await self._worker.run()
+
+        try:
+            asyncio.run(work())
+        except BaseException as error:
+            self.error = error
+
+
+class World:
+    """What surrounds a worker."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.clock = Clock()
         self.log = Lines()
         self.queue = InMemoryQueue(self.clock)
         self.store = InMemoryStore(self.clock)
-        self._worker: Worker | None = None
-        self._thread: threading.Thread | None = None
+        self.protection: Recording | None = None
+        self._running: Running | None = None
 
     def worker(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Worker:
         keeper = Keeper(self.store, self.queue, self.log, lease_seconds=30, clock=self.clock)
@@ -49,39 +91,50 @@ class World:
             InMemoryObjects(),
             keeper,
             self.log,
+            Metrics(self.log),
+            directory=self._directory,
             timeout=60,
             max_attempts=3,
             sleep=self.clock.sleep,
             jitter=lambda: 1.0,
             now=self.clock,
         )
-        return Worker(self.queue, runner, keeper, slots, self.log, stop_timeout=stop_timeout, sleep=self.clock.sleep)
+        return Worker(
+            self.queue,
+            runner,
+            keeper,
+            slots,
+            self.log,
+            stop_timeout=stop_timeout,
+            protection=self.protection,
+            sleep=self.clock.sleep,
+        )
 
-    def start(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Worker:
-        self._worker = self.worker(slots, stop_timeout)
-        self._thread = threading.Thread(target=self._worker.run, daemon=True)
-        self._thread.start()
-        return self._worker
+    def start(self, slots: Sequence[Slot], stop_timeout: float = 60) -> Running:
+        self._running = Running(lambda: self.worker(slots, stop_timeout))
+        return self._running
 
     def join(self) -> None:
-        assert self._thread is not None
-        self._thread.join(WITHIN)
-        assert not self._thread.is_alive(), "the worker did not end"
+        assert self._running is not None
+        self._running.join()
 
     def status(self, number: int = 1) -> str:
         record = self.store.records.get(job_id(number))
         return record.status if record else ""
 
+    @property
+    def error(self) -> BaseException | None:
+        assert self._running is not None
+        return self._running.error
+
     def end(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker.stop()
-            self.join()
+        if self._running is not None:
+            self._running.end()
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
     yield world
     world.end()
 
@@ -170,10 +223,10 @@ def test_a_job_that_is_being_claimed_when_time_is_up_is_handed_back_too(world: W
     claiming, go_on = threading.Event(), threading.Event()
 
     class SlowStore(InMemoryStore):
-        def claim(self, job):  # type: ignore[no-untyped-def]
+        async def claim(self, job: NewJob, *, generation: int = 1, likely_new: bool = False) -> Claim:
             claiming.set()
-            go_on.wait(WITHIN)
-            return super().claim(job)
+            await asyncio.to_thread(go_on.wait, WITHIN)
+            return await super().claim(job)
 
     world.store = SlowStore(world.clock)
     world.queue.send(job_id(1))
@@ -222,18 +275,18 @@ def test_without_its_receiver_the_worker_ends_with_an_error(world: World, stop_t
     gate = Gate()
 
     class DyingQueue(InMemoryQueue):
-        def receive(self, most: int) -> list[Message | PoisonError]:
+        async def receive(self, most: int) -> list[Message | PoisonError]:
             if gate.running:
                 if stop_timeout > 1:
                     gate.open.set()
                 raise Died
-            return super().receive(most)
+            return await super().receive(most)
 
     world.queue = DyingQueue(world.clock)
     world.queue.send(job_id(1))
     slots = [FakeSlot(gate), FakeSlot()]
-    with pytest.raises(Died):
-        world.worker(slots, stop_timeout).run()
+    world.start(slots, stop_timeout).join()
+    assert isinstance(world.error, Died)
     # What was at work had its time to end, like on a stop.
     assert world.status() == ("SUCCEEDED" if stop_timeout > 1 else "QUEUED")
     assert all(slot.closed for slot in slots)
@@ -268,13 +321,104 @@ def test_a_retry_comes_when_its_pause_is_over(world: World) -> None:
 
 def test_a_handler_that_cannot_be_run_ends_the_worker_before_it_takes_a_job(world: World) -> None:
     class Broken(FakeSlot):
-        def start(self) -> None:
+        async def start(self) -> None:
             raise StartError("handler has no function handle")
 
     world.queue.send(job_id(1))
     slot = Broken()
-    with pytest.raises(StartError):
-        world.worker([slot]).run()
+    world.start([slot]).join()
+    assert isinstance(world.error, StartError)
     assert slot.closed
     assert world.queue.hidden_for == {job_id(1): 0}
     assert world.log.messages("error") == ["the handler cannot be run: handler has no function handle"]
+
+
+class Recording:
+    """Protection that notes when it was asked for."""
+
+    def __init__(self, store: InMemoryStore) -> None:
+        self._store = store
+        self.claimed_before: list[bool] = []
+        self.ended = False
+
+    async def on(self) -> None:
+        self.claimed_before.append(bool(self._store.records))
+
+    async def tend(self, busy: bool) -> None:
+        """Not called here."""
+
+    async def off(self) -> None:
+        self.ended = True
+
+
+def test_the_task_is_protected_before_a_job_is_claimed_and_let_go_in_the_end(world: World) -> None:
+    world.protection = Recording(world.store)
+    world.queue.send(job_id(1))
+    running = world.start([FakeSlot()])
+    eventually(lambda: world.status() == "SUCCEEDED")
+    running.end()
+    assert world.protection.claimed_before == [False]
+    assert world.protection.ended
+
+
+def test_while_jobs_are_short_messages_are_fetched_ahead(world: World) -> None:
+    held: list[int] = []
+
+    async def look(_: Attempt) -> Outcome:
+        held.append(sum(hidden > 0 for hidden in world.queue.hidden_for.values()))
+        return Succeeded(json_text="1")
+
+    for number in range(60):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot(look)])
+    eventually(lambda: world.queue.left == [])
+    assert held[0] == 1  # nothing is known of the first one
+    assert max(held) > 1
+    assert all(record.attempt == 1 for record in world.store.records.values())
+
+
+def test_what_was_claimed_ahead_goes_back_at_once_when_the_worker_stops(world: World) -> None:
+    gate = Gate()
+
+    def short_then_long(attempt: Attempt) -> Outcome:
+        return Succeeded(json_text="1") if attempt.job_id < job_id(20) else gate(attempt)
+
+    for number in range(10, 60):
+        world.queue.send(job_id(number))
+    running = world.start([FakeSlot(short_then_long)], stop_timeout=3600)
+    eventually(lambda: gate.running and sum(r.status == "RUNNING" for r in world.store.records.values()) > 1)
+    running.stop()
+    # All but the one at work, which has an hour to end.
+    eventually(lambda: sum(r.status == "RUNNING" for r in world.store.records.values()) == 1)
+    eventually(lambda: sum(hidden > 0 for hidden in world.queue.hidden_for.values()) == 1)
+    assert all(r.attempt == 0 for r in world.store.records.values() if r.status == "QUEUED")
+    gate.open.set()
+    world.join()
+    assert world.store.records[job_id(20)].status == "SUCCEEDED"
+
+
+def test_the_more_there_is_the_more_is_received_at_once(world: World) -> None:
+    asked: list[int] = []
+
+    class Counting(InMemoryQueue):
+        receiving = 0
+
+        async def receive(self, most: int) -> list[Message | PoisonError]:
+            self.receiving += 1
+            asked.append(self.receiving)
+            try:
+                await asyncio.sleep(0.001)
+                return await super().receive(most)
+            finally:
+                self.receiving -= 1
+
+    world.queue = Counting(world.clock)
+    for number in range(200):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot() for _ in range(40)])
+    eventually(lambda: world.queue.left == [])
+    assert asked[0] == 1
+    assert max(asked) > 2
+    asked.clear()
+    eventually(lambda: len(asked) > 5)
+    assert max(asked[3:]) == 1  # of an empty queue, one asks

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 from botocore.parsers import ResponseParserError
-from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
+from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines, Run
 
+from asyncjobs.jobs.leases import Claimed, NewJob
 from asyncjobs.jobs.queue import Message
 from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.keeper import Keeper
+from asyncjobs.worker.metrics import Metrics
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded, rejected
 from asyncjobs.worker.runner import LONGEST_BACKOFF, Runner, backoff_seconds
+from asyncjobs.worker.slots import SlotPool
 
 ID = "1795416232123-abc"
 
@@ -40,7 +43,7 @@ def failed_upload(cause: ClientError) -> Exception:
 class World:
     """A worker's surroundings, with one message sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self.log = Lines()
         self.queue = InMemoryQueue(self.clock)
@@ -53,6 +56,8 @@ class World:
             self.objects,
             self.keeper,
             self.log,
+            Metrics(self.log, now=self.clock),
+            directory=directory,
             timeout=60,
             max_attempts=3,
             sleep=self.clock.sleep,
@@ -62,13 +67,13 @@ class World:
         self.queue.send(ID, '{"text": "é"}')
 
     def message(self) -> Message:
-        (message,) = self.queue.receive(1)
+        (message,) = asyncio.run(self.queue.receive(1))
         assert isinstance(message, Message)
         return message
 
-    def handle(self, run: Callable[[Attempt], Outcome] = lambda _: Succeeded(json_text="1")) -> FakeSlot:
+    def handle(self, run: Run = lambda _: Succeeded(json_text="1")) -> FakeSlot:
         slot = FakeSlot(run)
-        self.runner.handle(self.message(), slot)
+        asyncio.run(self.runner.handle(self.message(), SlotPool([slot])))
         assert self.keeper.held == []
         return slot
 
@@ -78,8 +83,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
 def boom(_: Attempt) -> Outcome:
@@ -101,7 +106,7 @@ def test_a_result_is_recorded_and_then_the_message_is_deleted(world: World) -> N
 
 def test_the_attempt_s_folder_lives_until_its_file_is_kept(world: World) -> None:
     def write(attempt: Attempt) -> Outcome:
-        file = attempt.directory / "result.bin"
+        file = attempt.make_directory() / "result.bin"
         file.write_bytes(b"\x00\x01")
         return Succeeded(file=file, content_type="application/octet-stream")
 
@@ -173,16 +178,16 @@ def test_a_duplicate_of_an_ended_job_is_only_deleted(world: World) -> None:
 
 def test_a_job_at_work_elsewhere_is_kept_until_that_lease_is_over(world: World) -> None:
     world.queue.send(ID)  # the same job sent twice, as a client over a bad network does
-    first, second = world.queue.receive(2)
+    first, second = asyncio.run(world.queue.receive(2))
     assert isinstance(first, Message)
     assert isinstance(second, Message)
     never = FakeSlot()
 
-    def meanwhile(_: Attempt) -> Outcome:
-        world.runner.handle(second, never)
+    async def meanwhile(_: Attempt) -> Outcome:
+        await world.runner.handle(second, SlotPool([never]))
         return Succeeded(json_text="1")
 
-    world.runner.handle(first, FakeSlot(meanwhile))
+    asyncio.run(world.runner.handle(first, SlotPool([FakeSlot(meanwhile)])))
     assert never.attempts == []
     assert world.queue.hidden_for == {ID: 31}
     world.clock.now += 31
@@ -229,18 +234,50 @@ def test_a_cancelled_job_stays_cancelled(world: World) -> None:
 
     world.handle(cancel)
     assert world.status == "CANCELLED"
+    assert world.queue.left == []  # nothing is left to be done
 
 
 def test_a_lease_lost_while_the_handler_ran_is_not_recorded(world: World) -> None:
-    def lose(attempt: Attempt) -> Outcome:
-        world.store.cancel(ID)
-        world.clock.now += 11
-        world.keeper.tick()
+    async def lose(attempt: Attempt) -> Outcome:
+        world.clock.now += 31
+        assert isinstance(await world.store.claim(NewJob(ID, "text/plain", "x")), Claimed)  # by another worker
+        await world.keeper.tick()
         assert attempt.control.stopped
         return Stopped()
 
     world.handle(lose)
-    assert (world.status, world.queue.left) == ("CANCELLED", [ID])
+    assert (world.status, world.store.records[ID].attempt, world.queue.left) == ("RUNNING", 2, [ID])
+
+
+def test_a_job_cancelled_while_the_handler_ran_is_done_with(world: World) -> None:
+    async def cancel(attempt: Attempt) -> Outcome:
+        world.store.cancel(ID)
+        world.clock.now += 11
+        await world.keeper.tick()
+        assert attempt.control.cancelled.is_set()
+        return Succeeded(json_text='"too late"')
+
+    world.handle(cancel)
+    assert (world.status, world.store.records[ID].result, world.queue.left) == ("CANCELLED", None, [])
+
+
+def test_a_retried_job_runs_again_with_its_first_payload(world: World) -> None:
+    world.handle(lambda _: rejected("no page"))
+    world.queue.send(ID, "-", generation=2)  # the message is there before the record says so
+    (attempt,) = world.handle().attempts
+    assert (attempt.payload, attempt.attempt) == ('{"text": "é"}'.encode(), 1)
+    record = world.store.records[ID]
+    assert (record.status, record.generation, record.error, world.queue.left) == ("SUCCEEDED", 2, None, [])
+    world.queue.send(ID)  # a duplicate of the first message, late
+    assert world.handle().attempts == []
+    assert (record.status, world.queue.left) == ("SUCCEEDED", [])
+
+
+def test_a_retry_of_a_job_whose_record_is_gone_is_dropped(world: World) -> None:
+    asyncio.run(world.queue.delete(world.message()))
+    world.queue.send(ID, "-", generation=2)
+    assert world.handle().attempts == []
+    assert (world.store.records, world.queue.left) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -309,10 +346,10 @@ BIG = "big " * 2_000  # kept in the bucket
 
 @pytest.mark.parametrize(("first", "second"), [("one", "two"), ("one", BIG), (BIG, "two"), (BIG, BIG + "two")])
 def test_sent_again_with_another_payload_it_is_the_first_one_s_job(world: World, first: str, second: str) -> None:
-    world.queue.delete(world.message())
+    asyncio.run(world.queue.delete(world.message()))
     world.queue.send(ID, first, "text/plain")
     world.handle(boom)
-    assert world.queue.receive(1) == []  # it waits for its next attempt
+    assert asyncio.run(world.queue.receive(1)) == []  # it waits for its next attempt
     world.queue.send(ID, second, "text/csv")
     (attempt,) = world.handle().attempts
     assert (attempt.payload, attempt.content_type, attempt.attempt) == (first.encode(), "text/plain", 2)
@@ -320,7 +357,7 @@ def test_sent_again_with_another_payload_it_is_the_first_one_s_job(world: World,
 
 
 def test_a_payload_that_cannot_be_read_is_tried_again(world: World) -> None:
-    world.queue.delete(world.message())
+    asyncio.run(world.queue.delete(world.message()))
     world.queue.send(ID, BIG)
     world.handle(boom)
     world.queue.send(ID, "another")

@@ -33,6 +33,9 @@ def test_defaults() -> None:
         result_days=30,
         lease=30,
         stop_timeout=110,
+        dead_letter_queue_url="",
+        client="lean",
+        health_port=0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -19,15 +20,15 @@ import pytest
 from fakes import Lines
 
 from asyncjobs.worker.command_slot import CommandSlot
-from asyncjobs.worker.executor import Attempt, Control, Slot, StartError
+from asyncjobs.worker.executor import Attempt, BlockingSlot, Control, StartError
 from asyncjobs.worker.logs import RECORD_MARK, parse_record
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.process_slot import ProcessSlot
-from asyncjobs.worker.thread_slot import ThreadSlot
+from asyncjobs.worker.thread_slot import HandlerLoop, ThreadSlot
 
 WITHIN = 10.0  # seconds; reached only by a test that fails
 HANDLERS = '''
-import asyncio, logging, multiprocessing, os, signal, subprocess, sys, time
+import asyncio, inspect, logging, multiprocessing, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from asyncjobs.worker import Reject
 
@@ -44,6 +45,33 @@ def file(job):
 
 def nothing(job):
     pass
+
+def kill(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def litter(job):
+    for _ in range(30):
+        threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+    return os.getpid()
+
+def flood(job):
+    for _ in range(20_000):
+        print("x" * 100)
+    return "done"
+
+async def sleep(job):
+    await asyncio.sleep(300)
+
+meeting = []
+
+async def meet(job):
+    meeting.append(job)
+    while len(meeting) < 2:
+        await asyncio.sleep(0.001)
+    return "met"
+
+def exhaust(job):
+    raise MemoryError("no room for 8 GB")
 
 async def later(job):
     await asyncio.sleep(0.01)
@@ -122,6 +150,10 @@ def interrupt(job):
 
 def handle(job):
     return globals()[job.id.partition("-")[2]](job)
+
+async def handle_async(job):
+    value = handle(job)
+    return await value if inspect.isawaitable(value) else value
 '''
 
 
@@ -153,11 +185,38 @@ def process_slot(project: Path, log: Lines) -> Iterator[ProcessSlot]:
     slot.close()
 
 
+class Waiting:
+    """A slot of the worker's loop, for who waits for it."""
+
+    def __init__(self, handler: str) -> None:
+        self._slot = ThreadSlot(handler, HandlerLoop())
+
+    def start(self) -> None:
+        asyncio.run(self._slot.start())
+
+    def run(self, attempt: Attempt) -> Outcome:
+        return asyncio.run(self._slot.run(attempt))
+
+    def close(self) -> None:
+        asyncio.run(self._slot.close())
+        # The handlers' loop closes itself.
+        eventually(lambda: not any(thread.name == "handlers" for thread in threading.enumerate()))
+
+
 @pytest.fixture
-def thread_slot(project: Path) -> ThreadSlot:
-    slot = ThreadSlot("slot_handlers:handle")
+def thread_slot(project: Path) -> Iterator[Waiting]:
+    slot = Waiting("slot_handlers:handle")
     slot.start()
-    return slot
+    yield slot
+    slot.close()
+
+
+@pytest.fixture
+def async_slot(project: Path) -> Iterator[Waiting]:
+    slot = Waiting("slot_handlers:handle_async")
+    slot.start()
+    yield slot
+    slot.close()
 
 
 class Runs:
@@ -170,22 +229,21 @@ class Runs:
         self.control = Control()
 
     def __call__(
-        self, slot: Slot, do: str, payload: bytes = b"hello", *, timeout: float = WITHIN, attempt: int = 2
+        self, slot: BlockingSlot, do: str, payload: bytes = b"hello", *, timeout: float = WITHIN, attempt: int = 2
     ) -> Outcome:
-        directory = self._directory / str(next(self._numbers))
-        directory.mkdir()
-        return slot.run(
-            Attempt(
-                job_id=f"1795416232123-{do}",
-                attempt=attempt,
-                max_attempts=3,
-                content_type="text/plain",
-                payload=payload,
-                directory=directory,
-                timeout=timeout,
-                on_progress=lambda fraction, message: self.progress.append((fraction, message)),
-                control=self.control,
-            )
+        return slot.run(self.attempt(do, payload, timeout=timeout, attempt=attempt))
+
+    def attempt(self, do: str, payload: bytes = b"hello", *, timeout: float = WITHIN, attempt: int = 2) -> Attempt:
+        return Attempt(
+            job_id=f"1795416232123-{do}",
+            attempt=attempt,
+            max_attempts=3,
+            content_type="text/plain",
+            payload=payload,
+            directory=self._directory / str(next(self._numbers)),
+            timeout=timeout,
+            on_progress=lambda fraction, message: self.progress.append((fraction, message)),
+            control=self.control,
         )
 
     def when_progress(self, act: Callable[[], None]) -> threading.Thread:
@@ -225,10 +283,10 @@ def gone(pid: int) -> bool:
         return True
 
 
-BOTH = pytest.mark.parametrize("kind", ["process_slot", "thread_slot"])
+EACH = pytest.mark.parametrize("kind", ["process_slot", "thread_slot", "async_slot"])
 
 
-@BOTH
+@EACH
 def test_results(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     slot = request.getfixturevalue(kind)
     assert value(run(slot, "what", "naïve ☕".encode())) == "naïve ☕"
@@ -241,7 +299,7 @@ def test_results(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     assert (file.file.read_text(), file.content_type) == ("a,b", "text/csv")
 
 
-@BOTH
+@EACH
 def test_what_the_job_says_of_itself(request: pytest.FixtureRequest, kind: str, run: Runs, tmp_path: Path) -> None:
     assert value(run(request.getfixturevalue(kind), "attributes", b"payload")) == [
         "1795416232123-attributes",
@@ -253,7 +311,7 @@ def test_what_the_job_says_of_itself(request: pytest.FixtureRequest, kind: str, 
     ]
 
 
-@BOTH
+@EACH
 def test_errors(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     slot = request.getfixturevalue(kind)
     assert run(slot, "reject") == Failed("Rejected", "no such page", final=True)
@@ -267,38 +325,69 @@ def test_errors(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     assert (boom.error_type, boom.message, boom.final) == ("ValueError", "boom \udcff", False)
     assert "Traceback" in boom.detail
     assert "in boom" in boom.detail
+    exhausted = run(slot, "exhaust")
+    assert isinstance(exhausted, Failed)
+    assert (exhausted.error_type, exhausted.message) == ("OutOfMemory", "no room for 8 GB")
     assert run(slot, "leave") == Failed("SystemExit", "the handler called sys.exit(4)")
     no_json = run(slot, "no_json")
     assert isinstance(no_json, Failed)
     assert no_json.error_type == "InvalidResult"
 
 
-@BOTH
+@EACH
 def test_progress_comes_in_order(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     run(request.getfixturevalue(kind), "progress")
     assert run.progress == [(step / 200, f"step {step}") for step in range(200)]
 
 
-@BOTH
+@EACH
 def test_the_handler_sees_a_cancellation(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     teller = run.when_progress(run.control.cancelled.set)
     assert value(run(request.getfixturevalue(kind), "until_cancelled")) == "saw it"
     teller.join()
 
 
-@BOTH
+@EACH
 def test_stopped_from_outside(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     stopper = run.when_progress(run.control.stop)
     outcome = run(request.getfixturevalue(kind), "until_cancelled")
     stopper.join()
     # A handler in a thread may have seen the cancellation first.
-    assert isinstance(outcome, Stopped) or (kind == "thread_slot" and value(outcome) == "saw it")
+    assert isinstance(outcome, Stopped) or (kind != "process_slot" and value(outcome) == "saw it")
 
 
 @pytest.mark.parametrize(("do", "how"), [("die", "exit 3"), ("segfault", "SIGSEGV")])
 def test_a_handler_that_kills_its_process(process_slot: ProcessSlot, run: Runs, do: str, how: str) -> None:
     assert run(process_slot, do) == Failed(f"Crashed ({how})", f"the handler's process died: {how}")
     assert value(run(process_slot, "what", b"a new process took its place")) == "a new process took its place"
+
+
+def test_a_process_that_the_kernel_ended_for_its_memory(project: Path, log: Lines, run: Runs) -> None:
+    kills = itertools.count()
+    slot = ProcessSlot("slot_handlers:handle", log, oom_kills=lambda: next(kills))
+    slot.start()
+    try:
+        assert run(slot, "kill") == Failed(
+            "OutOfMemory", "the handler's process died: the container's memory is used up"
+        )
+    finally:
+        slot.close()
+
+
+def test_killed_by_someone_else_it_crashed(process_slot: ProcessSlot, run: Runs) -> None:
+    assert run(process_slot, "kill") == Failed("Crashed (SIGKILL)", "the handler's process died: SIGKILL")
+
+
+def test_a_process_is_replaced_when_its_handlers_have_left_too_much_behind(
+    process_slot: ProcessSlot, run: Runs
+) -> None:
+    pids = [value(run(process_slot, "litter")) for _ in range(5)]
+    assert len(set(pids[:4])) == 1
+    assert pids[4] != pids[3]
+
+
+def test_a_flood_of_output_does_not_block_the_handler(process_slot: ProcessSlot, run: Runs) -> None:
+    assert value(run(process_slot, "flood")) == "done"
 
 
 def test_a_timeout_ends_all_that_the_handler_started(process_slot: ProcessSlot, run: Runs) -> None:
@@ -373,15 +462,36 @@ def test_a_handler_that_cannot_be_imported(project: Path, log: Lines, handler: s
         ProcessSlot(handler, log).start()
     if "dying" not in handler:
         with pytest.raises(StartError, match=why):
-            ThreadSlot(handler).start()
+            Waiting(handler).start()
 
 
-def test_a_thread_that_will_not_end_is_left_behind(thread_slot: ThreadSlot, run: Runs) -> None:
+def test_a_thread_that_will_not_end_is_left_behind(thread_slot: Waiting, run: Runs) -> None:
     outcome = run(thread_slot, "until_cancelled", timeout=0.05)
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "Timeout"
     assert run.control.cancelled.is_set()  # its last chance to end by itself
     assert value(run(thread_slot, "what")) == "hello"
+
+
+def test_a_coroutine_that_will_not_end_is_cancelled(async_slot: Waiting, run: Runs) -> None:
+    outcome = run(async_slot, "sleep", timeout=0.05)
+    assert outcome == Failed("Timeout", "the handler ran longer than 0.05 s; its task was cancelled")
+    assert run.control.cancelled.is_set()
+    assert value(run(async_slot, "what")) == "hello"
+
+
+def test_coroutines_run_side_by_side(project: Path, run: Runs) -> None:
+    handlers = HandlerLoop()
+    slots = [ThreadSlot("slot_handlers:handle_async", handlers) for _ in range(2)]
+
+    async def both() -> list[Outcome]:
+        await asyncio.gather(*(slot.start() for slot in slots))
+        try:
+            return await asyncio.gather(*(slot.run(run.attempt("meet")) for slot in slots))
+        finally:
+            await asyncio.gather(*(slot.close() for slot in slots))
+
+    assert [value(outcome) for outcome in asyncio.run(both())] == ["met", "met"]
 
 
 @pytest.fixture
@@ -447,6 +557,12 @@ def test_a_command_knows_its_job(command: Make, run: Runs, tmp_path: Path) -> No
 )
 def test_a_command_that_fails(command: Make, run: Runs, code: str, outcome: Failed) -> None:
     assert run(command(code), "x") == outcome
+
+
+def test_a_command_that_the_kernel_ended_for_its_memory(log: Lines, run: Runs) -> None:
+    kills = itertools.count()
+    slot = CommandSlot([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], log, oom_kills=lambda: next(kills))
+    assert run(slot, "x") == Failed("OutOfMemory", "the command was ended by SIGKILL")
 
 
 def test_a_command_s_standard_error_is_logged(command: Make, log: Lines, run: Runs) -> None:

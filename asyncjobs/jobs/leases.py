@@ -1,0 +1,107 @@
+"""A job as a worker has it: claimed under a lease, and what may come of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Location:
+    """An object in S3."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What was submitted, as a message or the record has it.
+
+    Args:
+        payload: Text or bytes small enough for the record, or where the payload is.
+    """
+
+    job_id: str
+    content_type: str
+    payload: str | bytes | Location
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's right to a job.
+
+    Args:
+        token: The fencing token; fresh at each claim.
+        attempt: Counts from 1.
+    """
+
+    job_id: str
+    token: str
+    attempt: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The job is ours to run.
+
+    Args:
+        job: As its record has it: what came with its first message, whatever later ones of the same id say.
+    """
+
+    lease: Lease
+    job: NewJob
+
+
+@dataclass(frozen=True)
+class AlreadyEnded:
+    """Nothing to do: the message is a duplicate of a job that has ended."""
+
+    status: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another worker holds the lease until this epoch time in milliseconds."""
+
+    until_ms: int
+
+
+Claim = Claimed | AlreadyEnded | Busy
+
+
+class LeaseLostError(Exception):
+    """The record no longer carries our token: another worker has the job, or it was cancelled."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the lease is lost; the job is {status}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Result:
+    """A handler's result: JSON text in the record, or where it is."""
+
+    json_text: str | None = None
+    location: Location | None = None
+
+
+class JobStore(Protocol):
+    """Every method that takes a lease raises LeaseLostError when that is no longer ours."""
+
+    async def claim(self, job: NewJob, *, generation: int = 1, likely_new: bool = False) -> Claim: ...
+
+    async def heartbeat(self, lease: Lease) -> None: ...
+
+    async def progress(self, lease: Lease, fraction: float, message: str) -> None: ...
+
+    async def succeed(self, lease: Lease, result: Result, message: str = "") -> None: ...
+
+    async def fail(self, lease: Lease, error_type: str, message: str) -> None: ...
+
+    async def retry_later(self, lease: Lease, error_type: str, message: str) -> None: ...
+
+    async def hand_back(self, lease: Lease) -> None: ...
+
+    async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy: ...

@@ -1,0 +1,226 @@
+"""Conditional writes of one record each: by UpdateItem, or 25 at a time as PartiQL statements.
+
+Each statement of a BatchExecuteStatement has a condition and an error of its own, so nothing is given up for it: a
+batch is as many single writes in one call. What it cannot say (`if_not_exists`) and what is big goes by itself.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from asyncjobs.jobs.api import Api
+from asyncjobs.jobs.aws_errors import error_code
+from asyncjobs.jobs.coalesce import Coalescer
+from asyncjobs.jobs.record import Item
+
+MOST_STATEMENTS = 25  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
+# A statement that is slow to send would hold up 24 others.
+LARGEST_IN_BATCH = 16 * 1024
+OFF_SECONDS = 60.0  # without batches after an endpoint refused one
+_PLACEHOLDER = re.compile(r":[A-Za-z]+")
+_NAME = re.compile(r"#([A-Za-z]+)")
+
+
+@dataclass(frozen=True)
+class Written:
+    """The write is done; `item` is the whole record where it was asked for."""
+
+    item: Item
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The condition did not hold; `item` is the record that was in the way, empty if there is none."""
+
+    item: Item
+
+
+@dataclass
+class Update:
+    """What a write changes."""
+
+    sets: list[str] = field(default_factory=list)
+    removes: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    plain: bool = True  # whether PartiQL can say it
+
+    def set(self, attribute: str, value: dict[str, Any]) -> None:
+        assignment, placeholder = _assignment(attribute)
+        self.sets.append(assignment)
+        self.values[placeholder] = value
+
+    def set_once(self, attribute: str, value: dict[str, Any]) -> None:
+        self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :{attribute})")
+        self.values[f":{attribute}"] = value
+        self.plain = False
+
+    def count(self, attribute: str) -> None:
+        self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :zero) + :one")
+        self.values |= {":zero": {"N": "0"}, ":one": {"N": "1"}}
+        self.plain = False
+
+    @property
+    def expression(self) -> str:
+        remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
+        return f"SET {', '.join(self.sets)}{remove}"
+
+    @property
+    def is_small(self) -> bool:
+        result = self.values.get(":result")
+        return result is None or len(result["S"]) < LARGEST_IN_BATCH
+
+
+@lru_cache(maxsize=64)
+def _assignment(attribute: str) -> tuple[str, str]:
+    # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
+    return f"#{attribute} = :{attribute}", f":{attribute}"
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One write on its way into a batch."""
+
+    statement: str
+    parameters: list[Any]
+    alone: Callable[[], Any]  # the same write by itself
+
+
+class Writer:
+    """Writes records of one table.
+
+    Args:
+        coalesce: From how many writes on, wanted at the same time, they go out as one call; 0: never.
+    """
+
+    def __init__(self, api: Api, table: str, *, coalesce: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
+        self._table = table
+        self._coalesce = coalesce
+        self._clock = clock
+        self._off_until = 0.0
+        self._batch: Coalescer[_Entry, Written | Refused] = Coalescer(self._send, most=MOST_STATEMENTS)
+
+    @property
+    def coalesces(self) -> bool:
+        return self._coalesce > 0 and self._clock() >= self._off_until
+
+    async def write(self, job_id: str, update: Update, condition: str, *, new: bool = False) -> Written | Refused:
+        """Args: new: The written record is wanted.
+
+        Raises:
+            ClientError, BotoCoreError: The table refused, or could not be reached.
+        """
+        if new or not (self.coalesces and update.plain and update.is_small):
+            return await self._update(job_id, update, condition, new)
+        statement, names = _update_statement(self._table, tuple(update.sets), tuple(update.removes), condition)
+        values = {**update.values, ":jobId": {"S": job_id}}
+        entry = _Entry(
+            statement, [values[name] for name in names], lambda: self._update(job_id, update, condition, False)
+        )
+        return await self._batch(entry)
+
+    async def insert(self, item: dict[str, Any]) -> Written | Refused:
+        """Make a record that is not there yet; refused, it does not say what is there."""
+        entry = _Entry(_insert_statement(self._table, tuple(item)), list(item.values()), lambda: self._put(item))
+        return await self._batch(entry)
+
+    async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
+        if len(entries) >= self._coalesce and self.coalesces:
+            request = {
+                "Statements": [
+                    {
+                        "Statement": entry.statement,
+                        "Parameters": entry.parameters,
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                    }
+                    for entry in entries
+                ]
+            }
+            try:
+                answers = (await self._api.call("BatchExecuteStatement", request))["Responses"]
+                return [await self._outcome(entry, answer) for entry, answer in zip(entries, answers, strict=True)]
+            except ClientError:
+                # An endpoint that has no PartiQL, or a role that may not use it: single writes do the same.
+                self._off_until = self._clock() + OFF_SECONDS
+            except (BotoCoreError, LookupError, ValueError):
+                pass
+        return [await _tried(entry) for entry in entries]
+
+    async def _outcome(self, entry: _Entry, answer: Any) -> Written | Refused | Exception:
+        error = answer.get("Error")
+        if error is None:
+            return Written({})
+        if error["Code"] in ("ConditionalCheckFailed", "DuplicateItem"):
+            return Refused(error.get("Item", {}))
+        # Throttled, or refused for a reason that the single call says better.
+        return await _tried(entry)
+
+    async def _update(self, job_id: str, update: Update, condition: str, new: bool) -> Written | Refused:
+        request = {
+            "TableName": self._table,
+            "Key": {"jobId": {"S": job_id}},
+            "UpdateExpression": update.expression,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": _names(f"{update.expression} {condition}"),
+            "ExpressionAttributeValues": update.values,
+            "ReturnValues": "ALL_NEW" if new else "NONE",
+        }
+        return await self._conditional("UpdateItem", request)
+
+    async def _put(self, item: dict[str, Any]) -> Written | Refused:
+        """An insert as UpdateItem, which is all that a worker's role allows."""
+        update = Update()
+        for name, value in item.items():
+            if name != "jobId":
+                update.set(name, value)
+        return await self._update(item["jobId"]["S"], update, "attribute_not_exists(#jobId)", False)
+
+    async def _conditional(self, operation: str, request: dict[str, Any]) -> Written | Refused:
+        try:
+            answer = await self._api.call(operation, {**request, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"})
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            item: Any = error.response.get("Item", {})
+            return Refused(item)
+        return Written(answer.get("Attributes", {}))
+
+
+async def _tried(entry: _Entry) -> Written | Refused | Exception:
+    try:
+        outcome: Written | Refused = await entry.alone()
+        return outcome
+    except Exception as error:
+        return error
+
+
+@lru_cache(maxsize=256)
+def _names(expressions: str) -> dict[str, str]:
+    return {f"#{name}": name for name in _NAME.findall(expressions)}
+
+
+@lru_cache(maxsize=256)
+def _update_statement(
+    table: str, sets: tuple[str, ...], removes: tuple[str, ...], condition: str
+) -> tuple[str, tuple[str, ...]]:
+    """The statement, and the names of the values for its question marks.
+
+    UPDATE "jobs" SET "status" = ? … REMOVE "leaseUntil" … WHERE "jobId" = ? AND "leaseToken" = ? AND …
+    """
+    changes = [f"SET {one}" for one in sets] + [f"REMOVE #{name}" for name in removes]
+    text = f'UPDATE "{table}" {" ".join(changes)} WHERE #jobId = :jobId AND {condition}'
+    quoted = _NAME.sub(r'"\1"', text)
+    return _PLACEHOLDER.sub("?", quoted), tuple(_PLACEHOLDER.findall(text))
+
+
+@lru_cache(maxsize=256)
+def _insert_statement(table: str, names: tuple[str, ...]) -> str:
+    pairs = ", ".join(f"'{name}': ?" for name in names)
+    return f'INSERT INTO "{table}" VALUE {{{pairs}}}'
