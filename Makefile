@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format crash bench posture clean
+.PHONY: demo test check format crash chaos bench posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -25,6 +25,10 @@ format: .venv/dev
 # Every point at which `up` or `down` can be killed; `make test` tries every ninetieth.
 crash: .venv/dev
 	CRASH_EVERY=1 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py
+
+# A worker killed before and after each call it makes, twenty times each; `make test` tries the most telling ones once.
+chaos: .venv/dev
+	KILL_TIMES=20 .venv/bin/python -m pytest -n 2 tests/aws/test_kill_points.py
 
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
