@@ -31,6 +31,10 @@ chaos: .venv/dev
 	.venv/bin/python tests/chaos/chaos.py
 	.venv/bin/python tests/chaos/chaos.py --fault-rate 0.1 --seed 2
 
+# A worker killed before and after each call it makes, twenty times each; `make test` tries the most telling ones once.
+chaos: .venv/dev
+	KILL_TIMES=20 .venv/bin/python -m pytest -n 2 tests/aws/test_kill_points.py
+
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -12,7 +12,9 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from tables import TABLE, make_table
 
-from asyncjobs.jobs.store import AlreadyEnded, Busy, Claimed, DynamoJobStore, LeaseLostError, NewJob, Result
+from asyncjobs.jobs.api import BotoApi
+from asyncjobs.jobs.leases import AlreadyEnded, Busy, Claim, Claimed, LeaseLostError, NewJob, Result
+from asyncjobs.jobs.store import DynamoJobStore
 
 ID = "1795416232123-abc"
 KEY = {"jobId": {"S": ID}}
@@ -125,28 +127,34 @@ def test_an_item_is_put_read_listed(ours: Any, motos: Any) -> None:
 
 
 def store(client: Any, **settings: Any) -> DynamoJobStore:
-    return DynamoJobStore(client, TABLE, **{"lease_seconds": 30, "max_attempts": 2, "result_days": 30} | settings)
+    return DynamoJobStore(
+        BotoApi(client), TABLE, **{"lease_seconds": 30, "max_attempts": 2, "result_days": 30} | settings
+    )
 
 
 def test_the_job_store_works_on_it(ours: Any) -> None:
-    job = NewJob(ID, "text/plain", "a text ☕")
-    claimed = store(ours).claim(job)
-    assert isinstance(claimed, Claimed)
-    assert claimed.job == job
-    assert isinstance(store(ours).claim(job), Busy)
-    later = store(ours, now=lambda: 4e9).claim(job)
-    assert isinstance(later, Claimed)
-    assert later.lease.attempt == 2
-    with pytest.raises(LeaseLostError):
-        store(ours).succeed(claimed.lease, Result("1"))
-    store(ours).succeed(later.lease, Result("2"))
-    assert store(ours).claim(job) == AlreadyEnded("SUCCEEDED")
+    async def journey() -> None:
+        job = NewJob(ID, "text/plain", "a text ☕")
+        claimed = await store(ours).claim(job)
+        assert isinstance(claimed, Claimed)
+        assert claimed.job == job
+        assert isinstance(await store(ours).claim(job), Busy)
+        later = await store(ours, now=lambda: 4e9).claim(job)
+        assert isinstance(later, Claimed)
+        assert later.lease.attempt == 2
+        with pytest.raises(LeaseLostError):
+            await store(ours).succeed(claimed.lease, Result("1"))
+        await store(ours).succeed(later.lease, Result("2"))
+        assert await store(ours).claim(job) == AlreadyEnded("SUCCEEDED")
+
+    asyncio.run(journey())
 
 
 def test_of_claims_at_once_one_wins(ours: Any) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda _: store(ours).claim(NewJob(ID, "text/plain", "x")), range(32)))
-    assert sum(isinstance(claim, Claimed) for claim in claims) == 1
+    async def race() -> list[Claim]:
+        return await asyncio.gather(*(store(ours).claim(NewJob(ID, "text/plain", "x")) for _ in range(32)))
+
+    assert sum(isinstance(claim, Claimed) for claim in asyncio.run(race())) == 1
 
 
 def test_a_second_outcome_in_a_generation_is_seen(ours: Any, server: Any) -> None:
