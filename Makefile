@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format crash bench bench-up posture clean
+.PHONY: demo test check format crash chaos bench bench-up bench-worker posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -26,11 +26,34 @@ format: .venv/dev
 crash: .venv/dev
 	CRASH_EVERY=1 PAIRS=20 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py tests/aws/test_neighbours.py
 
+# Workers killed and paused at random, without and with a tenth of the calls failing; `make test` has a small one. Needs rustc.
+chaos: .venv/dev
+	.venv/bin/python tests/chaos/chaos.py
+	.venv/bin/python tests/chaos/chaos.py --fault-rate 0.1 --seed 2
+
+# A worker killed before and after each call it makes, twenty times each; `make test` tries the most telling ones once.
+chaos: .venv/dev
+	KILL_TIMES=20 .venv/bin/python -m pytest -n 2 tests/aws/test_kill_points.py
+
 bench: .venv/dev
 	.venv/bin/python benchmarks/startup.py
 
 bench-up: .venv/dev
 	.venv/bin/python benchmarks/up.py
+
+# Our worker beside others, on a stand-in that is compiled for it: needs rustc, and node for one of the others.
+# BENCH_ARGS=--quick takes about a minute and a half, the whole some fifteen.
+bench-worker: .venv/dev .venv-rivals/made benchmarks/rivals/node_modules
+	.venv/bin/python benchmarks/worker.py $(BENCH_ARGS)
+
+.venv-rivals/made: benchmarks/rivals/requirements.txt
+	$(PYTHON) -m venv .venv-rivals
+	PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-rivals/bin/python -m pip install --quiet -r $<
+	touch $@
+
+benchmarks/rivals/node_modules: benchmarks/rivals/package-lock.json
+	cd benchmarks/rivals && npm ci --no-audit --no-fund
+	touch $@
 
 # prowler pins hundreds of packages, so it has an environment of its own, which takes minutes and 2 GB to make.
 posture: .venv/dev .venv-prowler/made
@@ -54,4 +77,4 @@ posture: .venv/dev .venv-prowler/made
 	touch $@ .venv/local
 
 clean:
-	rm -rf .venv .venv-prowler
+	rm -rf .venv .venv-prowler .venv-rivals benchmarks/rivals/node_modules benchmarks/standin/build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random
 from tenacity.wait import wait_base
 
 from asyncjobs.errors import AsyncJobsError, ConfigError, CredentialsError, ProvisionError
+from asyncjobs.permissions import denied
 from asyncjobs.progress import Event, Progress
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Clients:
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._session.client(  # type: ignore[call-overload]
+                client = self._session.client(  # type: ignore[call-overload]
                     service,
                     endpoint_url=self._endpoint_url,
                     config=BotoConfig(
@@ -115,6 +116,9 @@ class Clients:
                         max_pool_connections=32,
                     ),
                 )
+                # Made on first use, by two threads maybe twice: an `except` would name another class than is raised.
+                _ = client.exceptions
+                self._clients[service] = client
             return self._clients[service]
 
     @property
@@ -216,26 +220,34 @@ def translate(error: Exception, doing: str = "") -> AsyncJobsError:
         return CredentialsError(f"{prefix}there are no usable AWS credentials.", why=str(error), hint=CREDENTIALS_HINT)
     if isinstance(error, NoRegionError):
         return ConfigError(
-            "No AWS region is set.", hint="Give `--region`, set AWS_REGION, or put `region` under [stack]."
+            "No AWS region is set.", hint="Give `--region`, set AWS_DEFAULT_REGION, or put `region` under [stack]."
         )
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError):
         return ProvisionError(
             f"{prefix}AWS cannot be reached.", why=str(error), hint="Check the network and AWS_ENDPOINT_URL."
         )
     if isinstance(error, ClientError):
-        return _translate_client_error(error, prefix)
+        return _translate_client_error(error, doing)
     return ProvisionError(f"{prefix}{error}")
 
 
-def _translate_client_error(error: ClientError, prefix: str) -> AsyncJobsError:
+def is_denied(error: BaseException) -> bool:
+    """Whether AWS refused a call for want of a permission."""
+    return isinstance(error, ClientError) and (error_code(error) in _DENIED or denied.is_denial(error_message(error)))
+
+
+def _translate_client_error(error: ClientError, doing: str) -> AsyncJobsError:
+    prefix = f"{doing}: " if doing else ""
     code, message, call = error_code(error), error_message(error), error.operation_name
     if code in _BAD_CREDENTIALS:
         return CredentialsError(f"{prefix}AWS refused the credentials ({code}).", why=message, hint=CREDENTIALS_HINT)
-    if code in _DENIED:
+    if is_denied(error):
+        missing = denied.missing(call, message, doing)
         return CredentialsError(
-            f"{prefix}permission is missing for {call} ({code}).",
+            f"{prefix}{call} is not allowed: {denied.sentence(missing)} is missing.",
             why=message,
-            hint="Ask for that permission, or use a profile that has it with `--profile NAME`.",
+            hint=denied.hint(call, message),
+            details={"missing": missing},
         )
     return ProvisionError(f"{prefix}{call} failed with {code}.", why=message)
 
@@ -243,6 +255,20 @@ def _translate_client_error(error: ClientError, prefix: str) -> AsyncJobsError:
 def was_repeated(answer: Any) -> bool:
     """Whether botocore sent a call more than once: it may then have taken effect more than once."""
     return bool(answer["ResponseMetadata"].get("RetryAttempts"))
+
+
+def all_denied(errors: Mapping[str, Exception]) -> AsyncJobsError:
+    """One error for calls that were refused, by what was being done: all that is missing is named at once."""
+    ours = [translate(error, doing) for doing, error in errors.items()]
+    if len(ours) == 1:
+        return ours[0]
+    missing = denied.together(error.details for error in ours)
+    return CredentialsError(
+        f"{len(ours)} reads are not allowed: {denied.sentence(missing)} are missing.",
+        why="\n       ".join(error.why for error in ours),
+        hint=ours[0].hint,
+        details={"missing": missing},
+    )
 
 
 @contextmanager

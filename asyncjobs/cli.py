@@ -296,6 +296,35 @@ def info(
 
 
 @app.command(epilog=EVERYWHERE)
+def permissions(
+    context: typer.Context,
+    command: Annotated[
+        str | None, typer.Argument(metavar="[COMMAND]", help="up, down or operate; all three if not given.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="ID", help="The AWS account; else any, wherever ARNs name one.")
+    ] = None,
+    part: Annotated[
+        int | None, typer.Option("--part", min=1, metavar="N", help="A part of a policy that is too long for IAM.")
+    ] = None,
+) -> None:
+    """Print the smallest IAM policy for those who run these commands.
+
+    `up` and `down` are the commands; `operate` is the others: info, logs, result, and looking up a stack's API.
+
+    \b
+    Example:  asyncjobs permissions up --account 123456789012
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import permissions
+
+        permissions.run(session, command=command, account=account, part=part)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def demo(
     context: typer.Context,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Give up then (exit code 7).")] = 300,

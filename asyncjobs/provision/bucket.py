@@ -54,7 +54,8 @@ class Bucket:
                 raise NotOursError(
                     f"{self.title} exists and belongs to another AWS account, or this one may not read it.",
                     why="Bucket names are shared by all AWS accounts.",
-                    hint="Choose another stack name with `--stack NAME`.",
+                    hint="Choose another stack name with `--stack NAME`. If it is this account's, s3:ListBucket "
+                    "is missing: `asyncjobs permissions up` prints the whole policy.",
                 ) from error
             raise
         tags = self._tags()

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from asyncjobs.aws import error_code, translate
 from asyncjobs.errors import AsyncJobsError, ExitCode, InterruptedByUserError, ProvisionError
+from asyncjobs.permissions import denied
 from asyncjobs.progress import Event, Progress
 from asyncjobs.provision.graph import reversed_graph, run_graph
 from asyncjobs.provision.halt import Halt
@@ -78,6 +79,9 @@ class StepsFailedError(ProvisionError):
         done = [step.step for step in report.steps]
         first = next(iter(failed.values()))
         lines = [first.why] if len(failed) == 1 else [_line(step, error) for step, error in failed.items()]
+        missing = denied.together(error.details for error in failed.values())
+        if len(failed) > 1 and missing:
+            lines.append(f"Missing permissions: {denied.sentence(missing)}.")
         if skipped:
             lines.append(f"Not tried because of that: {', '.join(sorted(skipped))}.")
         if done:
@@ -89,15 +93,16 @@ class StepsFailedError(ProvisionError):
             what = (
                 f"`{command}` did not finish: {len(failed)} of {len(failed) + len(skipped) + len(done)} steps failed."
             )
+        details = {
+            "failed": [_details(step, error) for step, error in failed.items()],
+            "skipped": sorted(skipped),
+            "done": sorted(done),
+        }
         super().__init__(
             what,
             why="\n       ".join(line for line in lines if line),
-            hint=first.hint or f"Run `asyncjobs {command}` again: it goes on from here.",
-            details={
-                "failed": [_details(step, error) for step, error in failed.items()],
-                "skipped": sorted(skipped),
-                "done": sorted(done),
-            },
+            hint=_hint(command, failed, missing),
+            details={**details, "missing": missing} if missing else details,
         )
         # An interrupt, a timeout or missing permissions end with their own exit code, whichever step met them.
         codes = {error.exit_code for error in failed.values()}
@@ -220,6 +225,14 @@ def _latest(report: Report, needs: tuple[str, ...]) -> str | None:
 
 def _line(step: str, error: AsyncJobsError) -> str:
     return " ".join(part for part in (f"{step}:", error.what, error.why) if part)
+
+
+def _hint(command: Command, failed: Mapping[str, AsyncJobsError], missing: list[denied.Missing]) -> str:
+    """What is missing is said of the command as a whole: the next permission would be missing after this one."""
+    if missing and any("asyncjobs permissions" in error.hint for error in failed.values()):
+        return denied.policy_hint(command)
+    first = next(iter(failed.values()))
+    return first.hint or f"Run `asyncjobs {command}` again: it goes on from here."
 
 
 def _details(step: str, error: AsyncJobsError) -> dict[str, Any]:

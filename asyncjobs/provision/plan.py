@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from asyncjobs.aws import all_denied, is_denied
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.graph import run_graph
 from asyncjobs.provision.resource import Inputs, NotOursError, Outputs, Resource, State, UnknownOutputError
@@ -46,18 +47,23 @@ def read_all(
         on_namesake: Gets the error for what has our name and is not ours, which then counts as nothing of ours there.
 
     Raises:
-        The first error in the order of `resources`.
+        CredentialsError: Reads are not allowed: names all of them.
+        The first error in the order of `resources`, otherwise.
     """
     by_step = {resource.step: resource for resource in resources}
     states, errors, _ = run_graph(dict.fromkeys(by_step, ()), lambda step: by_step[step].read())
-    for step in by_step:
-        error = errors.get(step)
-        if isinstance(error, NotOursError) and on_namesake is not None:
+    for step, error in list(errors.items()):
+        if on_namesake is not None and isinstance(error, NotOursError):
             on_namesake(error)
             states[step] = None
-        elif error is not None:
-            raise error
-    return states
+            del errors[step]
+    found = {by_step[step].title: errors[step] for step in by_step if step in errors}
+    first = next(iter(found.values()), None)
+    if first is None:
+        return states
+    if is_denied(first):
+        raise all_denied({title: error for title, error in found.items() if is_denied(error)}) from first
+    raise first
 
 
 def plan_up(resources: Sequence[Resource], states: Mapping[str, State | None]) -> Plan:

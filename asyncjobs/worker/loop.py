@@ -141,10 +141,12 @@ class Worker:
             self._log.warning(f"receiving failed, next try in {self._pause:g} s: {error!r}")
         else:
             self._next_pause = _FIRST_PAUSE
-            # Full answers mean that there is more; an empty one, that a single long poll will do.
-            self._wanted = min(self._wanted + 1, _MOST_RECEIVES) if len(messages) == most else max(1, self._wanted - 1)
+            # SQS asks some of its servers, so an answer that is half full means more too; after an empty one a single
+            # long poll will do.
             if not messages:
                 self._wanted = 1
+            elif 2 * len(messages) >= most:
+                self._wanted = min(self._wanted + 1, _MOST_RECEIVES)
             for message in messages:
                 self._dispatch(message)
         finally:

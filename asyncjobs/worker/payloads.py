@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from asyncjobs.jobs.leases import Lease, Location, NewJob, Result
 from asyncjobs.jobs.queue import Message
@@ -17,6 +18,10 @@ from asyncjobs.worker.outcome import Succeeded
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+T = TypeVar("T")
+_AT_ONCE = 8
 
 
 class ObjectStore(Protocol):
@@ -39,6 +44,8 @@ class S3ObjectStore:
         self._bucket = bucket
         self._made: S3Client | None = None
         self._lock = threading.Lock()
+        # Threads of its own: a slow upload must not keep what the leases need from the loop's.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3")
 
     @property
     def _client(self) -> S3Client:
@@ -62,7 +69,7 @@ class S3ObjectStore:
 
     async def read_payload(self, payload: str | bytes | Location) -> bytes:
         if isinstance(payload, Location):
-            return await asyncio.to_thread(self._read, payload)
+            return await self._in_thread(self._read, payload)
         return payload.encode() if isinstance(payload, str) else payload
 
     async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
@@ -75,7 +82,7 @@ class S3ObjectStore:
             return Result(json_text=outcome.json_text)
         location = Location(self._bucket, f"results/{lease.job_id}/{lease.generation}-{lease.token}")
         if outcome.file is not None:
-            await asyncio.to_thread(self._upload, outcome.file, location, outcome.content_type)
+            await self._in_thread(self._upload, outcome.file, location, outcome.content_type)
         else:
             data = outcome.data if outcome.data is not None else (outcome.json_text or "null").encode()
             await self._put(location, data, outcome.content_type)
@@ -85,7 +92,10 @@ class S3ObjectStore:
         def put() -> None:
             self._client.put_object(Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type)
 
-        await asyncio.to_thread(put)
+        await self._in_thread(put)
+
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     def _upload(self, file: Path, location: Location, content_type: str) -> None:
         # Streams, in parts where the file is big.

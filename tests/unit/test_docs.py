@@ -1,6 +1,6 @@
 """The documentation is true to the program: help, keys, exit codes, links and command lines.
 
-`python tests/unit/test_docs.py` writes the generated parts of docs/commands.md anew.
+`python tests/unit/test_docs.py` writes the generated parts of docs/commands.md and docs/permissions.md anew.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from asyncjobs.cli import app as typer_app
 from asyncjobs.cli import hoist
 from asyncjobs.client import JobsClient
 from asyncjobs.config import Config
+from asyncjobs.names import Names
+from asyncjobs.permissions import calls as permissions
+from asyncjobs.permissions.policy import document
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ROOT / "docs" / "commands.md"
+PERMISSIONS = ROOT / "docs" / "permissions.md"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 GENERATED = re.compile(r"<!-- generated: (?P<words>[a-z ]+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
+POLICY = re.compile(r"<!-- policy: (?P<command>[a-z]+) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 # A command line as it stands in a shell: at the start, after a prompt, in $(...), behind && or a pipe.
 COMMAND_LINE = re.compile(r"(?:^|\$ |\$\(|&& |\| |; )asyncjobs(?P<words>(?: [^|;&#)\n]*)?)", re.MULTILINE)
@@ -95,6 +100,39 @@ def regenerated(text: str) -> str:
 def test_help_in_the_docs_is_the_programs_own() -> None:
     text = COMMANDS.read_text(encoding="utf-8")
     assert regenerated(text) == text, "run: python tests/unit/test_docs.py"
+
+
+def with_policies(text: str) -> str:
+    """The page with each policy as `asyncjobs permissions` prints it for the page's example."""
+    names = Names("demo", "123456789012", "eu-west-1")
+
+    def fill(match: re.Match[str]) -> str:
+        (command,) = [one for one in permissions.COMMANDS if one == match["command"]]
+        printed = json.dumps(document(names, [command]), indent=2)
+        return f"<!-- policy: {command} -->\n\n{textwrap.indent(printed, '    ')}\n\n<!-- end -->"
+
+    return POLICY.sub(fill, text)
+
+
+def test_policies_in_the_docs_are_those_that_are_printed() -> None:
+    text = PERMISSIONS.read_text(encoding="utf-8")
+    assert with_policies(text) == text, "run: python tests/unit/test_docs.py"
+    assert [match["command"] for match in POLICY.finditer(text)] == list(permissions.COMMANDS)
+
+
+def test_what_is_allowed_on_everything_is_explained() -> None:
+    everything = {
+        action
+        for command in permissions.COMMANDS
+        for statement in document(Names("demo", "123456789012", "eu-west-1"), [command])["Statement"]
+        if statement["Resource"] == "*"
+        for action in statement["Action"]
+    }
+    rows = re.search(
+        r"^\| `\*` \|.*?(?=^\| all REST)", PERMISSIONS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert rows
+    assert set(re.findall(r"`([a-z0-9-]+:[A-Za-z]+)`", rows[0])) == everything
 
 
 @pytest.mark.parametrize("name", app.commands)
@@ -261,5 +299,6 @@ def test_the_changelog_knows_this_version() -> None:
 
 
 if __name__ == "__main__":
-    COMMANDS.write_text(regenerated(COMMANDS.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"{COMMANDS} is up to date\n")
+    for page, made_new in ((COMMANDS, regenerated), (PERMISSIONS, with_policies)):
+        page.write_text(made_new(page.read_text(encoding="utf-8")), encoding="utf-8")
+        sys.stdout.write(f"{page} is up to date\n")

@@ -22,7 +22,7 @@ PACKAGE = Path(asyncjobs.__file__).parent
 LEVELS = (
     ("errors",),
     ("names", "progress", "assets", "state"),
-    ("config", "scaffold"),
+    ("config", "permissions", "scaffold"),
     ("aws", "jobs"),
     ("provision", "worker", "local", "client"),
     ("console", "testing"),
@@ -135,6 +135,10 @@ COMMANDS = {
     ("--help",): (set(), set()),
     ("--version",): (set(), set()),
     ("up", "--help"): (set(), set()),
+    ("permissions", "up"): (
+        {"commands.permissions", "permissions", "permissions.calls", "permissions.policy"},
+        set(),
+    ),
     ("init", "project"): ({"commands.init", "scaffold", "assets"}, set()),
     ("submit", "payload.txt"): (CLIENT | {"commands.submit"}, CLIENT_LIBRARIES),
     ("submit", "payload.txt", "--json"): (CLIENT | {"commands.submit"}, CLIENT_LIBRARIES),
