@@ -324,6 +324,34 @@ def permissions(
     _run(context, work)
 
 
+@app.command("run-handler", epilog=EVERYWHERE)
+def run_handler(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The payload; - is standard input.")],
+    content_type: Annotated[
+        str | None, typer.Option("--content-type", metavar="T", help="Else by the file's name.")
+    ] = None,
+    result: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the result there, not to standard output."),
+    ] = None,
+) -> None:
+    """Run the project's handler once on a file, here.
+
+    No AWS and no engine; isolation and timeout as in asyncjobs.toml. Exit code 6 if the handler failed.
+
+    \b
+    Example:  asyncjobs run-handler sample.txt
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import run_handler
+
+        run_handler.run(session, file=file, content_type=content_type, result=result)
+
+    _run(context, work)
+
+
 @app.command(epilog=EVERYWHERE)
 def demo(
     context: typer.Context,
