@@ -256,6 +256,24 @@ def cancel(context: typer.Context, job_id: JobId) -> None:
 
 
 @app.command(epilog=EVERYWHERE)
+def retry(context: typer.Context, job_id: JobId) -> None:
+    """Run a job that has ended once more.
+
+    With the payload that it had, from attempt 1. Needs AWS credentials, or the local engine.
+
+    \b
+    Example:  asyncjobs retry "$JOB"
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import retry
+
+        retry.run(session, job_id=job_id)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def logs(
     context: typer.Context,
     job_id: Annotated[str | None, typer.Argument(metavar="[JOBID]", help="Only this job's lines.")] = None,
