@@ -195,12 +195,13 @@ def test_a_cancelled_job_never_runs_or_is_ended(stack: Stack):
     assert f"Job {running} is cancelled" in stack.run("cancel", running).stderr
     assert "CANCELLED" in stack.run("status", running, "--follow", check=6).stdout
     assert stack.json("cancel", running)["status"] == "CANCELLED"
+    eventually(lambda: "the job is CANCELLED" in stack.run("logs", running).stdout, "its worker noticed")
 
     before = ids.mint()
     assert stack.json("cancel", before)["status"] == "CANCELLED"
     stack.run("submit", stack.file("never"), "--id", before)
-    # The slots are free again, and what was cancelled is not run in one.
-    for _ in range(4):
+    # Later jobs are done, and it is not.
+    for _ in range(2):
         stack.run("submit", stack.file("hello"), "--wait")
     assert set(stack.json("status", before)) == {"jobId", "status", "submittedAt", "finishedAt"}
 
