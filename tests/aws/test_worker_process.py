@@ -33,6 +33,9 @@ def handle(job):
     print("handling", job.id)
     if job.content_type == "application/octet-stream":
         return bytes(reversed(job.bytes))
+    if job.content_type == "application/pdf":
+        (job.directory / "out.csv").write_bytes(job.bytes)
+        return job.directory / "out.csv"
     text = job.text
     if text == "first attempt hangs" and job.attempt == 1:
         job.progress(0.5, "hanging")
@@ -197,6 +200,8 @@ def test_jobs_end_to_end(cloud: Cloud, work: Work, isolation: str) -> None:
     assert cloud.wait_for(big, "SUCCEEDED")["result"]["words"] == 2_000
     text = b"word " * 2_000
     assert cloud.object(cloud.name, f"payloads/{big}/{hashlib.sha256(text).hexdigest()}") == text
+    file = cloud.submit(b"a,b" * 5_000, "application/pdf")
+    assert cloud.object(**cloud.wait_for(file, "SUCCEEDED")["resultLocation"]) == b"a,b" * 5_000
     location = cloud.wait_for(binary, "SUCCEEDED")["resultLocation"]
     assert cloud.object(**location) == b"\x01\xff\x00"
     eventually(lambda: cloud.messages() == 0)
