@@ -311,7 +311,12 @@ def test_a_worker_that_cannot_work_says_so_and_takes_no_job(
 
 
 def test_coroutines_and_many_jobs_at_once(cloud: Cloud, work: Work) -> None:
-    work(ASYNCJOBS_HANDLER="handler:handle_async", ASYNCJOBS_ISOLATION="thread", ASYNCJOBS_CONCURRENCY="8")
+    work(
+        ASYNCJOBS_HANDLER="handler:handle_async",
+        ASYNCJOBS_ISOLATION="thread",
+        ASYNCJOBS_CONCURRENCY="8",
+        ASYNCJOBS_LEASE_SECONDS="30",  # no slow machine may cost an attempt here
+    )
     jobs = [cloud.submit(f"word {number}") for number in range(40)]
     for job_id in jobs:
         assert cloud.wait_for(job_id, "SUCCEEDED")["attempt"] == 1
