@@ -238,6 +238,42 @@ def result(
 
 
 @app.command(epilog=EVERYWHERE)
+def cancel(context: typer.Context, job_id: JobId) -> None:
+    """Cancel a job that has not ended.
+
+    One in the queue never starts; one that runs is ended.
+
+    \b
+    Example:  asyncjobs cancel "$JOB"
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import cancel
+
+        cancel.run(session, job_id=job_id)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
+def retry(context: typer.Context, job_id: JobId) -> None:
+    """Run a job that has ended once more.
+
+    With the payload that it had, from attempt 1. Needs AWS credentials, or the local engine.
+
+    \b
+    Example:  asyncjobs retry "$JOB"
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import retry
+
+        retry.run(session, job_id=job_id)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def logs(
     context: typer.Context,
     job_id: Annotated[str | None, typer.Argument(metavar="[JOBID]", help="Only this job's lines.")] = None,
@@ -302,6 +338,34 @@ def permissions(
         from asyncjobs.commands import permissions
 
         permissions.run(session, command=command, account=account, part=part)
+
+    _run(context, work)
+
+
+@app.command("run-handler", epilog=EVERYWHERE)
+def run_handler(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The payload; - is standard input.")],
+    content_type: Annotated[
+        str | None, typer.Option("--content-type", metavar="T", help="Else by the file's name.")
+    ] = None,
+    result: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the result there, not to standard output."),
+    ] = None,
+) -> None:
+    """Run the project's handler once on a file, here.
+
+    No AWS and no engine; isolation and timeout as in asyncjobs.toml. Exit code 6 if the handler failed.
+
+    \b
+    Example:  asyncjobs run-handler sample.txt
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import run_handler
+
+        run_handler.run(session, file=file, content_type=content_type, result=result)
 
     _run(context, work)
 

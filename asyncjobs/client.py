@@ -17,13 +17,21 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from urllib3.util import Retry, Timeout
 
-from asyncjobs.errors import ApiError, CredentialsError, JobFailedError, NotFoundError, TimedOutError, UsageError
+from asyncjobs.errors import (
+    ApiError,
+    CredentialsError,
+    JobEndedError,
+    JobFailedError,
+    NotFoundError,
+    TimedOutError,
+    UsageError,
+)
 from asyncjobs.jobs import ids
 
 Job = dict[str, Any]
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
-# Every request is safe to repeat: a submission is a PUT under an id of our own.
+# Every request is safe to repeat: a submission is a PUT under an id of our own, and a job is cancelled once.
 _RETRIED = (429, 500, 502, 503, 504)
 _FIRST_POLL, _LONGEST_POLL = 0.2, 3.0  # seconds
 
@@ -87,6 +95,26 @@ class JobsClient:
     def get(self, job_id: str) -> Job:
         """The job, as in the API's answer."""
         return self._request("GET", job_id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job that has not ended, and return it; one that is cancelled already is returned as it is.
+
+        One that is in the queue never starts. One that runs is ended by its worker within a heartbeat, some ten
+        seconds, and what its handler returns by then is discarded.
+
+        Raises:
+            JobEndedError: It has succeeded or failed.
+        """
+        try:
+            return self._request("DELETE", job_id)
+        except ApiError as error:
+            if error.code != "JobAlreadyEnded":
+                raise
+        # Perhaps by a first try of this very call, whose answer was lost.
+        job = self.get(job_id)
+        if job["status"] == "CANCELLED":
+            return job
+        raise JobEndedError(f"Job {job_id} cannot be cancelled any more: it is {job['status']}.")
 
     def follow(self, job_id: str, *, timeout: float | None = None) -> Iterator[Job]:
         """The job each time it has changed, until it has ended.

@@ -10,6 +10,7 @@ AsyncJobsError                 1  unexpected
 ├── DockerError                8  the Docker engine
 ├── LeftoversError             9  something is left after `down`
 ├── ApiError                   1  the job API answered with an error
+├── JobEndedError              1  the job has ended already
 ├── ProvisionError             1  a step of `up` or `down` failed
 ├── LocalEngineError           1  the local engine could not do its work
 └── InterruptedByUserError   130  Ctrl-C, or a signal to end
@@ -104,6 +105,10 @@ class ApiError(AsyncJobsError):
         super().__init__(what, why=why, hint=hint)
         self.status = status
         self.code = code
+
+
+class JobEndedError(AsyncJobsError):
+    pass
 
 
 class ProvisionError(AsyncJobsError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,8 @@ def _bytes(session: Session, job: dict[str, Any]) -> bytes:
 def _download(session: Session, location: dict[str, str]) -> bytes:
     # Only here does reading a result need AWS credentials: the object is in the stack's private bucket.
     from asyncjobs.aws import translated
-    from asyncjobs.commands.target import existing_target
+    from asyncjobs.commands.target import target_of_api
 
-    stack = session.state.stack_at(session.env.get("ASYNCJOBS_API_URL", ""))
-    if stack is not None:
-        session = replace(session, options=replace(session.options, stack=stack))
-    target = existing_target(session)
+    target = target_of_api(session)
     with translated(f"result s3://{location['bucket']}/{location['key']}"):
         return target.clients.s3.get_object(Bucket=location["bucket"], Key=location["key"])["Body"].read()

@@ -37,8 +37,8 @@ def run(
     """
     if job_id is not None:
         _check_id(job_id, files)
-    _check_type(content_type)
-    payloads = _read_all(files)  # all of them first: a typing error submits nothing
+    check_type(content_type)
+    payloads = read_all(files)  # all of them first: a typing error submits nothing
     client = session.client()
     submitted = []
     for name, payload in zip(files, payloads, strict=True):
@@ -102,12 +102,14 @@ def _check_id(job_id: str, files: Sequence[str]) -> None:
         )
 
 
-def _check_type(content_type: str | None) -> None:
+def check_type(content_type: str | None) -> None:
+    """Raises UsageError for what is no content type."""
     if content_type is not None and not _TYPE.match(content_type):
         raise UsageError(f"--content-type {content_type!r} is no content type.", hint="For example text/plain.")
 
 
-def _read_all(files: Sequence[str]) -> list[bytes]:
+def read_all(files: Sequence[str]) -> list[bytes]:
+    """The contents of files; "-" is standard input. Raises UsageError for one that cannot be submitted."""
     if list(files).count("-") > 1:
         raise UsageError("Standard input (-) can be submitted once.")
     payloads = [_read(name) for name in files]

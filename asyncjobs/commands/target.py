@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +123,22 @@ def existing_target(session: Session) -> Target:
     return aws_target(session)
 
 
+def target_of_api(session: Session) -> Target:
+    """Where the stack is whose API ASYNCJOBS_API_URL names, if it is one of this machine's; else `existing_target`."""
+    stack = session.state.stack_at(session.env.get("ASYNCJOBS_API_URL", ""))
+    if stack is not None:
+        session = replace(session, options=replace(session.options, stack=stack))
+    return existing_target(session)
+
+
+def no_stack(target: Target) -> NotFoundError:
+    names = target.names
+    return NotFoundError(
+        f"There is no stack {names.stack} in account {names.account}, region {names.region}.",
+        hint="Bring it up with `asyncjobs up`, or name another with `--stack` or `--region`.",
+    )
+
+
 def look_up(session: Session) -> StackMemory:
     """Find a stack's API and key by name and tag, and remember them.
 
@@ -135,10 +151,7 @@ def look_up(session: Session) -> StackMemory:
     with translated():
         api = RestApi(context, lock).read()
         if api is None:
-            raise NotFoundError(
-                f"There is no stack {session.stack} in account {target.names.account}, region {target.names.region}.",
-                hint="Bring it up with `asyncjobs up`, or name another with `--stack` or `--region`.",
-            )
+            raise no_stack(target)
         access = ApiAccess(context, lock).read()
     key = access.outputs.get("key", "") if access else ""
     memory = StackMemory(target.name, target.names.region, api.outputs["url"], key)

@@ -9,9 +9,9 @@ from typing import Any
 from asyncjobs.aws import translated
 from asyncjobs.commands.confirm import ask, can_ask
 from asyncjobs.commands.interrupt import interruptible
+from asyncjobs.commands.project import load_config
 from asyncjobs.commands.session import Session
 from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine
-from asyncjobs.config import Config, load
 from asyncjobs.console.progress import Display
 from asyncjobs.errors import ConfigError
 from asyncjobs.provision.engine import Engine, Report
@@ -92,36 +92,6 @@ def _memory(session: Session, place: Target) -> StackMemory:
     if known is not None and (known.target, known.region) == (place.name, place.names.region):
         return known
     return StackMemory(place.name, place.names.region)
-
-
-def load_config(session: Session) -> Config:
-    """The checked configuration of a project that has something to run.
-
-    Raises:
-        ConfigError: It is wrong, or names neither a handler nor a command.
-    """
-    overrides = {"stack": {"name": session.given_stack, "region": session.region}}
-    config = load(session.config_file, env=session.env, overrides=overrides)
-    worker = config.worker
-    if not worker.handler and not worker.command:
-        missing = not session.config_file.exists()
-        raise ConfigError(
-            f"There is no asyncjobs.toml in {session.directory}."
-            if missing
-            else f"{session.config_file} names nothing to run.",
-            why="A worker needs `handler` or `command` under [worker].",
-            hint="`asyncjobs init` writes a project that works."
-            if missing
-            else 'For example: handler = "handler:handle"',
-        )
-    if worker.handler:
-        module = session.directory / worker.handler.split(":")[0].replace(".", "/")
-        if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
-            raise ConfigError(
-                f"[worker] handler = {worker.handler!r}: there is no {module.with_suffix('.py')}.",
-                hint="The part before the colon is a module in the project's directory.",
-            )
-    return config
 
 
 def _show_plan(session: Session, plan: Plan) -> None:

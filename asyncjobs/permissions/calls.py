@@ -114,6 +114,8 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "GetQueueUrl": _call("up down operate", _to("sqs:GetQueueUrl", QUEUES)),
         "GetQueueAttributes": _call("up down operate", _to("sqs:GetQueueAttributes", QUEUES)),
         "ListQueueTags": _call("up down operate", _to("sqs:ListQueueTags", QUEUES)),
+        # `retry`, as the next two of the table.
+        "SendMessage": _call("operate", _to("sqs:SendMessage", ("{0.queue_arn}",))),
         "CreateQueue": _call("up", _to("sqs:CreateQueue sqs:TagQueue", QUEUES)),
         "SetQueueAttributes": _call("up", _to("sqs:SetQueueAttributes", QUEUES)),
         "TagQueue": _call("up", _to("sqs:TagQueue", QUEUES)),
@@ -132,6 +134,8 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         # An item says which `up` makes what AWS lets be made twice; `down`, and an `up` that fails, take it away.
         "PutItem": _call("up", _to("dynamodb:PutItem", TABLE)),
         "DeleteItem": _call("up down", _to("dynamodb:DeleteItem", TABLE)),
+        "GetItem": _call("operate", _to("dynamodb:GetItem", TABLE)),
+        "UpdateItem": _call("operate", _to("dynamodb:UpdateItem", TABLE)),
         "DeleteTable": _call("down", _to("dynamodb:DeleteTable", TABLE)),
     },
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html has S3's own names.

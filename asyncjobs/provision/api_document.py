@@ -2,7 +2,7 @@
 
 `templates/api/openapi.json` is the skeleton, each mapping template a `.vtl` file beside it. Placeholders are
 written `@@NAME@@`; `@@vtl:FILE@@` is a mapping template's text, `@@include:FILE@@` on a line of its own in a `.vtl`
-file takes in one from `include/`.
+file takes in one from `include/`, with what stands in brackets after its name for its `@@ROOT@@`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from asyncjobs.assets import read_template
 from asyncjobs.errors import ConfigError
+from asyncjobs.jobs.record import SHARDS
 from asyncjobs.names import Names
 
 TEXT_TYPES = (
@@ -64,7 +65,7 @@ MAX_TEMPLATE_BYTES = 300 * 1024
 
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 _EXPOSED_HEADERS = "'Location,Retry-After,x-amzn-RequestId'"
-_INCLUDE = re.compile(r"@@include:([a-z-]+\.vtl)@@")
+_INCLUDE = re.compile(r"@@include:([a-z-]+\.vtl)(?:\((\w+)\))?@@")
 _PLACEHOLDER = re.compile(r"@@([A-Z_]+)@@")
 
 Document = dict[str, Any]
@@ -79,6 +80,7 @@ class ApiSettings:
         stage: The deployment stage, first segment of every path.
         cors_origins: Origins whose pages may call, such as `https://app.example.com`, or `*`.
         queue_retention_seconds: How long the queue keeps messages; an id older than this is no longer QUEUED.
+        result_seconds: How long a record is kept after its job's end.
         max_message_bytes: What SQS takes, body and attributes together.
     """
 
@@ -86,6 +88,7 @@ class ApiSettings:
     stage: str = "v1"
     cors_origins: tuple[str, ...] = ("*",)
     queue_retention_seconds: int = 4 * 24 * 3600
+    result_seconds: int = 30 * 24 * 3600
     max_message_bytes: int = 1_048_576
 
 
@@ -179,7 +182,10 @@ def _skeleton() -> Document:
 
 
 def _included(text: str) -> str:
-    return _INCLUDE.sub(lambda match: _included(read_template(f"api/include/{match[1]}")), text)
+    def take_in(match: re.Match[str]) -> str:
+        return _included(read_template(f"api/include/{match[1]}").replace("@@ROOT@@", match[2] or ""))
+
+    return _INCLUDE.sub(take_in, text)
 
 
 def _substitute(text: str, values: Mapping[str, str | int]) -> str:
@@ -201,6 +207,8 @@ def _values(names: Names, settings: ApiSettings) -> dict[str, str | int]:
         "CLOCK_SKEW_MS": CLOCK_SKEW_SECONDS * 1000,
         "RETENTION_SECONDS": settings.queue_retention_seconds,
         "RETENTION_MS": settings.queue_retention_seconds * 1000,
+        "RESULT_SECONDS": settings.result_seconds,
+        "SHARDS": SHARDS,
         "MAX_MESSAGE_BYTES": settings.max_message_bytes,
         "NO_ROUTE_STATUS": "403" if signed else "404",
         "NO_ROUTE_CODE": "Forbidden" if signed else "NotFound",

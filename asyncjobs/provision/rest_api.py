@@ -131,6 +131,7 @@ class RestApi:
             stage=self._settings.stage,
             cors_origins=tuple(self._settings.cors_origins),
             queue_retention_seconds=self._context.config.retention.queue_days * DAY,
+            result_seconds=self._context.config.retention.result_days * DAY,
             max_message_bytes=MAX_MESSAGE_BYTES,
         )
         return render(self._context.names, settings, read_template("frontend/index.html"))

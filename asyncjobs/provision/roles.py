@@ -152,7 +152,7 @@ def api_role(names: Names) -> RoleSpec:
         _trust("apigateway.amazonaws.com"),
         policy(
             _allow(["sqs:SendMessage"], names.queue_arn),
-            _allow(["dynamodb:GetItem"], names.table_arn),
+            _allow(["dynamodb:GetItem", "dynamodb:UpdateItem"], names.table_arn),
         ),
     )
 

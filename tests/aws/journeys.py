@@ -25,7 +25,7 @@ from test_posture import (
 )
 
 from asyncjobs.aws import Clients, Waiter
-from asyncjobs.commands import down, info, logs, result
+from asyncjobs.commands import down, info, logs, result, retry
 from asyncjobs.commands import up as up_command
 from asyncjobs.commands.session import Options, Session
 from asyncjobs.config import Config
@@ -135,11 +135,27 @@ def operate(iam: Iam, session: Session) -> None:
     there.s3.delete_bucket_policy(Bucket=NAMES.bucket)
     there.s3.put_object(Bucket=NAMES.bucket, Key="results/1", Body=b"x")
     job = {"status": "SUCCEEDED", "resultLocation": {"bucket": NAMES.bucket, "key": "results/1"}}
+    job_id = ended_job(there)
     with iam.during("operate"):
         info.run(session, show_key=True)
         session.client()  # `submit`, `status`: on a machine that did not bring the stack up
         logs.run(session, job_id=None, follow=False, since="10m")
         result.show_result(session, job)
+        retry.run(session, job_id=job_id)
+
+
+def ended_job(there: Clients) -> str:
+    job_id = "1795416232123-ended"
+    item: Any = {
+        "jobId": {"S": job_id},
+        "status": {"S": "FAILED"},
+        "generation": {"N": "1"},
+        "contentType": {"S": "text/plain"},
+        "payload": {"S": "x"},
+        "expiresAt": {"N": "9999999999"},
+    }
+    there.dynamodb.put_item(TableName=NAMES.table, Item=item)
+    return job_id
 
 
 def session(env: Mapping[str, str], directory: Any) -> Session:

@@ -115,3 +115,47 @@ def test_two_regions_hold_two_stacks_of_one_name(run: Any):
 
 def test_without_an_image_there_is_nothing_to_run(run: Any):
     assert "--image URI" in run("up", check=3).stderr
+
+
+def put_job(clients: Clients, status: str, **attributes: Any) -> str:
+    job_id = f"1795416232123-{status}-{len(attributes)}"
+    item = {
+        "jobId": {"S": job_id},
+        "status": {"S": status},
+        "generation": {"N": "1"},
+        "attempt": {"N": "3"},
+        "contentType": {"S": "text/plain"},
+        "expiresAt": {"N": "9999999999"},
+    }
+    clients.dynamodb.put_item(TableName=NAMES.table, Item=item | attributes)
+    return job_id
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
+def test_retry_queues_the_payload_and_marks_the_record(run: Any, clients: Clients, status: str):
+    run(*UP)
+    job_id = put_job(clients, status, payload={"S": "some text"}, error={"M": {"type": {"S": "E"}}})
+    assert json.loads(run("retry", job_id, "--json").stdout) == {"jobId": job_id, "status": "QUEUED"}
+    record = clients.dynamodb.get_item(TableName=NAMES.table, Key={"jobId": {"S": job_id}})["Item"]
+    assert (record["status"]["S"], record["generation"]["N"], "error" in record) == ("QUEUED", "2", False)
+    url = clients.sqs.get_queue_url(QueueName=NAMES.queue)["QueueUrl"]
+    (message,) = clients.sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"]
+    attributes = {name: value.get("StringValue") for name, value in message["MessageAttributes"].items()}
+    assert message["Body"] == "some text"
+    assert attributes == {"jobId": job_id, "contentType": "text/plain", "generation": "2"}
+    # What is queued again has not ended.
+    assert "it is QUEUED" in run("retry", job_id, check=1).stderr
+
+
+def test_what_cannot_be_retried_is_told_and_nothing_is_sent(run: Any, clients: Clients):
+    assert "There is no stack demo" in run("retry", "1795416232123-x", check=5).stderr
+    run(*UP)
+    running = put_job(clients, "RUNNING", payload={"S": "x"})
+    assert "it is RUNNING" in run("retry", running, check=1).stderr
+    unseen = put_job(clients, "CANCELLED")
+    assert "before a worker saw it" in run("retry", unseen, check=1).stderr
+    expired = put_job(clients, "FAILED", payload={"S": "x"}, expiresAt={"N": "1"})
+    for job_id in ("1795416232123-nobody", "nonsense", expired):
+        assert f"There is no job {job_id}" in run("retry", job_id, check=5).stderr
+    url = clients.sqs.get_queue_url(QueueName=NAMES.queue)["QueueUrl"]
+    assert "Messages" not in clients.sqs.receive_message(QueueUrl=url)

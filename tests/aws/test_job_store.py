@@ -24,6 +24,7 @@ from asyncjobs.jobs.leases import (
 )
 from asyncjobs.jobs.record import iso_time, shard_key
 from asyncjobs.jobs.store import DynamoJobStore
+from asyncjobs.testing import InMemoryStore
 
 TABLE = "jobs"
 SUBMITTED = 1_795_416_232_123
@@ -477,3 +478,46 @@ def test_writes_wanted_at_once_share_a_call_or_do_without(hosts: Hosts, make: Ma
     assert done == [None] * 24
     assert calls.count("BatchExecuteStatement") == (1 if refuses else 2)
     assert calls.count("UpdateItem") == (51 if refuses else 1)
+
+
+STEPS: dict[str, Callable[[Any, Lease], Any]] = {
+    "progress": lambda store, lease: store.progress(lease, 0.25, "a quarter"),
+    "succeed": lambda store, lease: store.succeed(lease, Result(json_text='{"a": [1, null]}'), "done"),
+    "succeed elsewhere": lambda store, lease: store.succeed(lease, Result(location=Location("b", "k"))),
+    "fail": lambda store, lease: store.fail(lease, "ValueError", "no" * 4000),
+    "retry later": lambda store, lease: store.retry_later(lease, "ValueError", "not yet"),
+    "hand back": lambda store, lease: store.hand_back(lease),
+}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("progress",),
+        ("progress", "succeed"),
+        ("succeed elsewhere",),
+        ("fail",),
+        ("progress", "retry later"),
+        ("retry later", "claim", "succeed"),
+        ("progress", "hand back"),
+        ("hand back", "claim", "fail"),
+    ],
+    ids=", ".join,
+)
+def test_the_fake_for_users_tests_shows_the_same_job(
+    store: Store, record: Callable[[], dict[str, Any]], clock: Clock, hosts: Hosts, steps: tuple[str, ...]
+) -> None:
+    fake = InMemoryStore(clock)
+    for subject in (store, Waiting(fake, hosts.loop)):
+        clock.now = START
+        for step in ("claim", *steps):
+            clock.now += 1
+            if step == "claim":
+                lease = subject.claim(JOB).lease
+            else:
+                STEPS[step](subject, lease)
+    job = job_of(record())
+    # The API leaves it out: attempts count from 1.
+    if job["attempt"] == 0:
+        del job["attempt"]
+    assert fake.get(ID) == job

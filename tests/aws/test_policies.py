@@ -85,7 +85,7 @@ def test_what_each_role_may_do():
 
     assert rights(api_role(NAMES).policy) == {
         "sqs:SendMessage": NAMES.queue_arn,
-        "dynamodb:GetItem": NAMES.table_arn,
+        **dict.fromkeys(("dynamodb:GetItem", "dynamodb:UpdateItem"), NAMES.table_arn),
     }
     queues, table = [NAMES.queue_arn, NAMES.dead_letter_queue_arn], NAMES.table_arn
     assert rights(task_role(NAMES).policy) == {

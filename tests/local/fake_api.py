@@ -28,7 +28,8 @@ class FakeApi:
         states: What each GET of a job adds to its JSON, in order; the last one stays.
         submissions: Every accepted PUT as (id, content type, body); a repeat is there twice.
         put_answers: Statuses for the next PUTs instead of the real answer; 0 drops the connection after reading.
-        get_answers: The same for GETs of jobs.
+        get_answers, delete_answers: The same for GETs and DELETEs of jobs.
+        cancelled: The ids of cancelled jobs; each job is CANCELLED from then on.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,6 +38,8 @@ class FakeApi:
         self.submissions: list[tuple[str, str, bytes]] = []
         self.put_answers: list[int] = []
         self.get_answers: list[int] = []
+        self.delete_answers: list[int] = []
+        self.cancelled: list[str] = []
         self.reads = 0
 
 
@@ -69,6 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.api.submissions.append((match[1], content_type, body))
             self._json(202, {"jobId": match[1], "status": "QUEUED"})
+
+    def do_DELETE(self) -> None:
+        match = _PATH.match(self.path)
+        if match is None or not self._allowed() or self._scripted(self.api.delete_answers):
+            return
+        self.api.cancelled.append(match[1])
+        self.api.states = [{**self.api.states[-1], "status": "CANCELLED"}]
+        self._json(200, {"jobId": match[1], "submittedAt": "2026-11-23T06:43:52.123Z", **self.api.states[-1]})
 
     def _job(self) -> None:
         match = _PATH.match(self.path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ import pytest
 from deployed_api import ACCOUNT, REGION, Api, provision, served
 
 from asyncjobs.jobs import ids
+from asyncjobs.jobs.api import BotoApi
+from asyncjobs.jobs.leases import AlreadyEnded, Claimed, LeaseLostError, NewJob, Result
+from asyncjobs.jobs.record import SHARDS, iso_time
+from asyncjobs.jobs.store import DynamoJobStore
 from asyncjobs.local.dataplane import DataPlane
 from asyncjobs.names import Names
 from asyncjobs.provision.api_document import ApiSettings, public_document, render
@@ -221,9 +227,130 @@ class TestGet:
         assert error(response) == (415, "UnsupportedMediaType")
 
 
+@pytest.fixture
+def record(aws: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
+    def read(job_id: str) -> dict[str, Any]:
+        answer = aws("dynamodb").get_item(TableName=NAMES.table, Key={"jobId": {"S": job_id}}, ConsistentRead=True)
+        item: dict[str, Any] = answer.get("Item", {})
+        return item
+
+    return read
+
+
+class TestDelete:
+    def test_a_job_without_a_record_gets_one(self, api: Api, record: Callable[[str], dict[str, Any]]) -> None:
+        job_id = ids.mint()
+        response = api.request("DELETE", f"/jobs/{job_id}")
+        job = response.json()
+        assert (response.status, response.headers["cache-control"]) == (200, "no-store")
+        assert (job.pop("finishedAt")[:4], job) == (
+            datetime.now(UTC).strftime("%Y"),
+            {"jobId": job_id, "status": "CANCELLED", "submittedAt": iso_time(ids.submitted_ms(job_id))},
+        )
+        item = record(job_id)
+        assert item["generation"] == {"N": "1"}
+        assert item["statusShard"]["S"] in {f"CANCELLED#{number}" for number in range(SHARDS)}
+        assert abs(int(item["expiresAt"]["N"]) - time.time() - SETTINGS.result_seconds) < 60
+        assert api.request("GET", f"/jobs/{job_id}").json() == response.json()
+
+    @pytest.mark.parametrize("status", ["QUEUED", "RUNNING"])
+    def test_a_job_at_work(
+        self, api: Api, put_record: Callable[..., str], record: Callable[[str], dict[str, Any]], status: str
+    ) -> None:
+        lease = {"leaseToken": {"S": "token"}, "leaseUntil": {"N": "9999999999999"}}
+        job_id = put_record(status={"S": status}, attempt={"N": "2"}, generation={"N": "4"}, **lease)
+        job = api.request("DELETE", f"/jobs/{job_id}").json()
+        assert (job["status"], job["attempt"], job["submittedAt"]) == ("CANCELLED", 2, "2026-11-23T06:43:52.123Z")
+        item = record(job_id)
+        assert item["generation"] == {"N": "4"}
+        # The token stays, as at any other end.
+        assert ("leaseUntil" in item, item["leaseToken"]) == (False, {"S": "token"})
+
+    @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
+    def test_a_job_that_has_ended(
+        self, api: Api, put_record: Callable[..., str], record: Callable[[str], dict[str, Any]], status: str
+    ) -> None:
+        job_id = put_record(status={"S": status}, result={"S": '"kept"'})
+        before = record(job_id)
+        response = api.request("DELETE", f"/jobs/{job_id}")
+        assert error(response) == (409, "JobAlreadyEnded")
+        assert status in response.json()["message"]
+        assert record(job_id) == before
+
+    @pytest.mark.parametrize(
+        "job_id",
+        ["x", "%22%7D", job_id_at(120), job_id_at(-5 * 24 * 3600)],
+        ids=["malformed", "quoted", "future", "old"],
+    )
+    def test_no_such_job(self, api: Api, aws: Callable[[str], Any], job_id: str) -> None:
+        before = aws("dynamodb").scan(TableName=NAMES.table, Select="COUNT")["Count"]
+        assert error(api.request("DELETE", f"/jobs/{job_id}")) == (404, "JobNotFound")
+        assert aws("dynamodb").scan(TableName=NAMES.table, Select="COUNT")["Count"] == before
+
+    def test_an_old_job_that_is_still_at_work(self, api: Api, aws: Callable[[str], Any]) -> None:
+        job_id = job_id_at(-20 * 24 * 3600)
+        item = {"jobId": {"S": job_id}, "status": {"S": "RUNNING"}, "submittedAt": {"S": "2026-11-23T06:43:52.123Z"}}
+        aws("dynamodb").put_item(TableName=NAMES.table, Item=item)
+        assert api.request("DELETE", f"/jobs/{job_id}").json()["status"] == "CANCELLED"
+
+    def test_an_expired_record(
+        self, api: Api, put_record: Callable[..., str], record: Callable[[str], dict[str, Any]]
+    ) -> None:
+        job_id = put_record(expiresAt={"N": str(int(time.time()) - 1)})
+        assert error(api.request("DELETE", f"/jobs/{job_id}")) == (404, "JobNotFound")
+        assert record(job_id)["status"] == {"S": "RUNNING"}
+
+    @pytest.mark.parametrize("content_type", ["application/x-amz-json-1.0", "application/json"])
+    def test_a_body_is_not_passed_on(self, api: Api, put_record: Callable[..., str], content_type: str) -> None:
+        other = put_record()
+        call = json.dumps({"TableName": NAMES.table, "Key": {"jobId": {"S": other}}}).encode()
+        response = api.request("DELETE", f"/jobs/{ids.mint()}", call, content_type=content_type)
+        assert response.status == (200 if content_type == "application/json" else 415)
+        assert api.request("GET", f"/jobs/{other}").json()["status"] == "RUNNING"
+
+    def test_of_many_at_once_one_cancels(self, api: Api, put_record: Callable[..., str]) -> None:
+        for job_id in (put_record(), ids.mint()):
+            with ThreadPoolExecutor(8) as pool:
+                answers = list(pool.map(lambda _, each=job_id: api.request("DELETE", f"/jobs/{each}"), range(8)))
+            assert sorted(answer.status for answer in answers) == [200] + [409] * 7
+
+    @pytest.mark.usefixtures("received")
+    def test_a_claim_and_a_cancellation_at_once(self, api: Api, aws: Callable[[str], Any]) -> None:
+        for _ in range(20):
+            race_with_a_worker(api, aws("dynamodb"))
+
+
+def race_with_a_worker(api: Api, dynamodb: Any) -> None:
+    """Claim, finish and cancel at once: one of the two ends the job, and both are told which."""
+    store = DynamoJobStore(BotoApi(dynamodb), NAMES.table, lease_seconds=30, max_attempts=3, result_days=30)
+    job_id = ids.mint()
+
+    async def work() -> str:
+        claim = await store.claim(NewJob(job_id, "text/plain", "payload"))
+        if not isinstance(claim, Claimed):
+            assert claim == AlreadyEnded("CANCELLED")
+            return "CANCELLED"
+        try:
+            await store.succeed(claim.lease, Result(json_text="1"))
+        except LeaseLostError as error:
+            return error.status
+        return "SUCCEEDED"
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(asyncio.run, work())
+        status = api.request("DELETE", f"/jobs/{job_id}").status
+        ended = told.result()
+    assert (status, ended) in ((200, "CANCELLED"), (409, "SUCCEEDED"))
+    assert api.request("GET", f"/jobs/{job_id}").json()["status"] == ended
+    # What the queue still holds does not start it again.
+    assert asyncio.run(store.claim(NewJob(job_id, "text/plain", "payload"))) == AlreadyEnded(ended)
+
+
 class TestEdge:
     @pytest.mark.parametrize("key", ["", "wrong" * 5])
-    @pytest.mark.parametrize(("method", "path"), [("POST", "/jobs"), ("PUT", "/jobs/x"), ("GET", "/jobs/x")])
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/jobs"), ("PUT", "/jobs/x"), ("GET", "/jobs/x"), ("DELETE", "/jobs/x")]
+    )
     def test_no_or_wrong_key(self, api: Api, method: str, path: str, key: str) -> None:
         assert error(api.request(method, path, key=key)) == (403, "Forbidden")
 
@@ -241,6 +368,7 @@ class TestEdge:
         assert (response.status, response.data) == (204, b"")
         assert response.headers["access-control-allow-origin"] == "*"
         assert "X-Api-Key" in response.headers["access-control-allow-headers"]
+        assert ("DELETE" in response.headers["access-control-allow-methods"]) is path.startswith("/jobs/")
 
     def test_the_page(self, api: Api) -> None:
         response = api.request("GET", "/", key="", accept="text/html,application/xhtml+xml")

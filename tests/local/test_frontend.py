@@ -266,6 +266,65 @@ def test_what_the_job_says_is_shown_as_text_and_never_run(page: Page, api: FakeA
     assert page.evaluate("window.pwned") is None
 
 
+@pytest.mark.parametrize("state", [{"status": "QUEUED"}, RUNNING], ids=["queued", "running"])
+def test_a_job_is_cancelled(page: Page, api: FakeApi, state: dict[str, Any]) -> None:
+    api.states = [state]
+    with_key(page, api)
+    submit(page)
+    page.get_by_role("button", name="Cancel job").click()
+
+    expect(page.locator("#state")).to_have_text("Cancelled")
+    expect(page.get_by_role("button", name="Cancel job")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Job", exact=True)).to_be_focused()
+    assert api.cancelled == [api.submissions[0][0]]
+
+
+def test_a_cancellation_that_comes_too_late_shows_what_became_of_the_job(page: Page, api: FakeApi) -> None:
+    api.states = [RUNNING]
+    api.delete_answers = [409]
+    with_key(page, api)
+    submit(page)
+    with page.expect_response(lambda response: response.status == 409):
+        page.get_by_role("button", name="Cancel job").click()
+    api.states = [{**DONE, "result": {"words": 2}}]
+
+    expect(page.locator("#state")).to_have_text("Succeeded")
+    expect(page.locator("#watch-problem")).to_be_hidden()
+    expect(page.get_by_role("button", name="Cancel job")).to_be_hidden()
+
+
+def test_a_cancellation_is_tried_again_and_then_offered_again(page: Page, api: FakeApi) -> None:
+    api.states = [RUNNING]
+    api.delete_answers = [503, 500, 502]
+    with_key(page, api)
+    submit(page)
+    page.get_by_role("button", name="Cancel job").click()
+    page.get_by_role("button", name="Not cancelled. Try again").click()
+
+    expect(page.locator("#state")).to_have_text("Cancelled")
+    assert (len(api.cancelled), api.delete_answers) == (1, [])
+
+
+def test_a_cancellation_asks_for_the_key(page: Page, api: FakeApi) -> None:
+    api.states = [RUNNING]
+    api.delete_answers = [403]
+    with_key(page, api)
+    submit(page)
+    page.get_by_role("button", name="Cancel job").click()
+    give_key(page, KEY)
+
+    expect(page.locator("#state")).to_have_text("Cancelled")
+
+
+def test_a_job_at_work_fits_on_a_small_phone(page: Page, api: FakeApi) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    api.states = [{**RUNNING, "progress": {"fraction": 0.4, "message": "m" * 90}}]
+    with_key(page, api)
+    submit(page)
+    expect(page.get_by_role("button", name="Cancel job")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_a_failed_job_shows_its_error(page: Page, api: FakeApi) -> None:
     api.states = [{**DONE, "status": "FAILED", "error": {"type": "WorkerLost", "message": "The worker died."}}]
     with_key(page, api)

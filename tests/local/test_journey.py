@@ -189,6 +189,39 @@ def test_a_rejected_job_ends_with_6_and_says_why(stack: Stack):
     stack.run("result", job_id, check=6)
 
 
+def test_a_cancelled_job_never_runs_or_is_ended(stack: Stack):
+    running = stack.submit("sleep 60")
+    eventually(lambda: stack.json("status", running)["status"] == "RUNNING", "running")
+    assert f"Job {running} is cancelled" in stack.run("cancel", running).stderr
+    assert "CANCELLED" in stack.run("status", running, "--follow", check=6).stdout
+    assert stack.json("cancel", running)["status"] == "CANCELLED"
+
+    before = ids.mint()
+    assert stack.json("cancel", before)["status"] == "CANCELLED"
+    stack.run("submit", stack.file("never"), "--id", before)
+    # The slots are free again, and what was cancelled is not run in one.
+    for _ in range(4):
+        stack.run("submit", stack.file("hello"), "--wait")
+    assert set(stack.json("status", before)) == {"jobId", "status", "submittedAt", "finishedAt"}
+
+    done = stack.submit("hello")
+    stack.run("status", done, "--follow")
+    assert "it is SUCCEEDED" in stack.run("cancel", done, check=1).stderr
+    stack.run("cancel", "nonsense", check=5)
+
+
+def test_a_job_that_has_ended_is_run_again(stack: Stack):
+    job_id = stack.submit("hello")
+    stack.run("status", job_id, "--follow")
+    first = stack.json("status", job_id)
+    assert stack.json("retry", job_id) == {"jobId": job_id, "status": "QUEUED"}
+    stack.run("status", job_id, "--follow")
+    again = stack.json("status", job_id)
+    assert again["result"] == first["result"]
+    assert again["startedAt"] > first["finishedAt"]
+    stack.run("retry", ids.mint(), check=5)
+
+
 def test_a_failing_job_is_tried_as_often_as_configured(stack: Stack):
     job_id = stack.submit("fail")
     stack.run("status", job_id, "--follow", "--timeout", "90", check=6)

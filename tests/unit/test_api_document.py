@@ -20,7 +20,7 @@ from asyncjobs.provision.api_document import (
 )
 
 NAMES = Names("demo", "123456789012", "eu-west-1")
-DATA = [("/jobs", "post"), ("/jobs/{id}", "put"), ("/jobs/{id}", "get")]
+DATA = [("/jobs", "post"), ("/jobs/{id}", "put"), ("/jobs/{id}", "get"), ("/jobs/{id}", "delete")]
 OPEN = [("/", "get"), ("/openapi.json", "get"), ("/jobs", "options"), ("/jobs/{id}", "options")]
 
 

@@ -53,7 +53,18 @@ def test_the_options_of_every_command_are_taken_after_it_too(given: list[str], p
     assert hoist(given) == parsed
 
 
-@pytest.mark.parametrize("command", [["up"], ["status", "1795434536980-a"], ["info"], ["down"], ["submit", "none.txt"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["up"],
+        ["status", "1795434536980-a"],
+        ["cancel", "1795434536980-a"],
+        ["retry", "1795434536980-a"],
+        ["info"],
+        ["down"],
+        ["submit", "none.txt"],
+    ],
+)
 def test_without_credentials_a_command_ends_with_4_and_names_both_ways_on(tmp_path: Path, command: list[str]):
     (tmp_path / "none.txt").write_text("text")
     done = run(tmp_path, *command)

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from asyncjobs.client import JobsClient
-from asyncjobs.errors import ApiError, CredentialsError, JobFailedError, NotFoundError, TimedOutError, UsageError
+from asyncjobs.errors import (
+    ApiError,
+    CredentialsError,
+    JobEndedError,
+    JobFailedError,
+    NotFoundError,
+    TimedOutError,
+    UsageError,
+)
 
 ID = "1795434536980-abc"
 
@@ -36,7 +44,7 @@ class Api:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PUT = _answer
+            do_GET = do_PUT = do_DELETE = _answer
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -136,6 +144,33 @@ def test_there_is_no_result_of_a_job_that_has_not_succeeded(api: Api, status: st
     api.answers = [(200, {"jobId": ID, "status": status})]
     with pytest.raises(JobFailedError, match=status):
         client(api).result(ID)
+
+
+ENDED = (409, {"error": "JobAlreadyEnded", "message": "The job has already ended."})
+
+
+def test_cancel_returns_the_cancelled_job(api: Api):
+    api.answers = [(503, {}), (200, {"jobId": ID, "status": "CANCELLED"})]
+    assert client(api).cancel(ID)["status"] == "CANCELLED"
+    assert [(method, path) for method, path, _, _ in api.asked] == [("DELETE", f"/v1/jobs/{ID}")] * 2
+
+
+def test_a_cancellation_whose_answer_was_lost_is_done_when_it_is_repeated(api: Api):
+    api.answers = [ENDED, (200, {"jobId": ID, "status": "CANCELLED"})]
+    assert client(api).cancel(ID) == {"jobId": ID, "status": "CANCELLED"}
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_what_has_ended_cannot_be_cancelled(api: Api, status: str):
+    api.answers = [ENDED, (200, {"jobId": ID, "status": status})]
+    with pytest.raises(JobEndedError, match=status):
+        client(api).cancel(ID)
+
+
+def test_other_conflicts_are_errors_of_the_api(api: Api):
+    api.answers = [(409, {"error": "Conflict", "message": "no"})]
+    with pytest.raises(ApiError):
+        client(api).cancel(ID)
 
 
 def test_nobody_there():

@@ -3,10 +3,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fakes import Clock, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 
 from asyncjobs.jobs.leases import Claimed, Lease, NewJob, Result
 from asyncjobs.jobs.queue import PoisonError
+from asyncjobs.testing import Clock, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 from asyncjobs.worker.dead_letters import LOOK_SECONDS, DeadLetters
 
 ID = "1795416232123-abc"

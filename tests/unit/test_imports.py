@@ -25,7 +25,7 @@ LEVELS = (
     ("config", "permissions", "scaffold"),
     ("aws", "jobs"),
     ("provision", "worker", "local", "client"),
-    ("console",),
+    ("console", "testing"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -100,7 +100,8 @@ def test_nothing_but_local_imports_the_emulator() -> None:
 
 @pytest.mark.parametrize("library", ["boto3", "botocore"])
 def test_the_command_line_knows_no_boto3(library: str) -> None:
-    assert {top(m) for m in MODULES if library in foreign(m)} <= {"aws", "jobs", "provision", "worker", "local"}
+    allowed = {"aws", "jobs", "provision", "worker", "local", "testing"}
+    assert {top(m) for m in MODULES if library in foreign(m)} <= allowed
 
 
 def concrete_resources() -> set[str]:
@@ -145,6 +146,7 @@ COMMANDS = {
     ("status", JOB_ID): (CLIENT | {"commands.status"}, CLIENT_LIBRARIES),
     ("status", JOB_ID, "--follow"): (CLIENT | {"commands.status"}, CLIENT_LIBRARIES),
     ("result", JOB_ID): (CLIENT | {"commands.result"}, CLIENT_LIBRARIES),
+    ("cancel", JOB_ID): (CLIENT | {"commands.cancel"}, CLIENT_LIBRARIES),
 }
 
 RUN = """
@@ -170,6 +172,9 @@ class Api(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self._answer(202, {"jobId": self.path.rsplit("/", 1)[-1], "status": "QUEUED"})
+
+    def do_DELETE(self) -> None:
+        self._answer(200, {"jobId": self.path.rsplit("/", 1)[-1], "status": "CANCELLED"})
 
     def _answer(self, status: int, document: dict[str, object]) -> None:
         body = json.dumps(document).encode()
@@ -238,8 +243,9 @@ def test_a_remembered_stack_needs_no_boto3_either(target: str, tmp_path: Path, a
     [
         ("import asyncjobs.worker.__main__", NOT_IN_THE_WORKER - {"tomllib"}),
         ("from asyncjobs.worker import Job, Reject", {*NOT_IN_THE_WORKER, "boto3", "botocore"}),
+        ("from asyncjobs.testing import run", {*NOT_IN_THE_WORKER, "pytest"}),
     ],
-    ids=["the worker", "a handler's import"],
+    ids=["the worker", "a handler's import", "a handler's test"],
 )
 def test_loading_the_worker_loads_little(statement: str, never: set[str]) -> None:
     code = f"{statement}\nimport sys; print(*sys.modules)"

@@ -3,10 +3,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fakes import Clock, InMemoryQueue, InMemoryStore, Lines
 
 from asyncjobs.jobs.leases import Claimed, Lease, NewJob
 from asyncjobs.jobs.queue import Message
+from asyncjobs.testing import Clock, InMemoryQueue, InMemoryStore, Lines
 from asyncjobs.worker.executor import Control
 from asyncjobs.worker.keeper import CANCEL_SECONDS, Held, Keeper
 

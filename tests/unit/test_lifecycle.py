@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fakes import InMemoryStore
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from lifecycle import LEASE_SECONDS, MAX_ATTEMPTS, Lifecycle, View
 
 from asyncjobs.jobs.leases import Lease, NewJob
+from asyncjobs.testing import InMemoryStore
 
 ID = "1795416232123-abc"
 JOB = NewJob(ID, "text/plain", "x")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
-from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 
 from asyncjobs.jobs.leases import Claim, NewJob
 from asyncjobs.jobs.queue import Message, PoisonError
+from asyncjobs.testing import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 from asyncjobs.worker.executor import Attempt, Slot, StartError
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.loop import Worker

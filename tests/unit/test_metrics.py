@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakes import Clock, Lines
-
+from asyncjobs.testing import Clock, Lines
 from asyncjobs.worker.metrics import MOST_VALUES, Metrics
 
 

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from fakes import Clock, Lines
 
+from asyncjobs.testing import Clock, Lines
 from asyncjobs.worker.protection import IDLE_SECONDS, MINUTES, PAUSE_SECONDS, AgentProtection, agent_put
 
 

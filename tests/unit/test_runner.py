@@ -8,10 +8,11 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 from botocore.parsers import ResponseParserError
-from fakes import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines, Run
 
 from asyncjobs.jobs.leases import Claimed, NewJob
 from asyncjobs.jobs.queue import Message
+from asyncjobs.testing import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
+from asyncjobs.testing.slots import Answer
 from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.metrics import Metrics
@@ -71,7 +72,7 @@ class World:
         assert isinstance(message, Message)
         return message
 
-    def handle(self, run: Run = lambda _: Succeeded(json_text="1")) -> FakeSlot:
+    def handle(self, run: Answer = lambda _: Succeeded(json_text="1")) -> FakeSlot:
         slot = FakeSlot(run)
         asyncio.run(self.runner.handle(self.message(), SlotPool([slot])))
         assert self.keeper.held == []

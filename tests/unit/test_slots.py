@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
-from fakes import Lines
 
+from asyncjobs.testing import Lines
 from asyncjobs.worker.command_slot import CommandSlot
 from asyncjobs.worker.executor import Attempt, BlockingSlot, Control, StartError
 from asyncjobs.worker.logs import RECORD_MARK, parse_record

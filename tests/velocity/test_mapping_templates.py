@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asyncjobs.jobs.record import SHARDS, iso_time
 from asyncjobs.local.vtl import Parameters, java_value, render
 from asyncjobs.names import Names
 from asyncjobs.provision import api_document
@@ -370,6 +372,13 @@ class TestGet:
         text, _ = both(velocity, self.template(), record(), parameters(GOOD_ID))
         assert json.loads(text) == {"jobId": GOOD_ID, "status": "RUNNING", "submittedAt": "2026-11-23T06:43:47.123Z"}
 
+    def test_an_attempt_that_was_not_counted_is_none(self, velocity: Velocity) -> None:
+        text, _ = both(
+            velocity, self.template(), record(attempt={"N": "0"}, maxAttempts={"N": "3"}), parameters(GOOD_ID)
+        )
+        job = json.loads(text)
+        assert ("attempt" in job, job["maxAttempts"]) == (False, 3)
+
     def test_a_whole_record(self, velocity: Velocity) -> None:
         body = record(
             status={"S": "SUCCEEDED"},
@@ -435,6 +444,114 @@ class TestGet:
     )
     def test_the_table_refuses(self, velocity: Velocity, kind: str, error: str, status: int | None) -> None:
         template = response_template("/jobs/{id}", "get", r"4\d{2}")
+        text, override = both(velocity, template, json.dumps({"__type": kind}), parameters(GOOD_ID))
+        assert (json.loads(text)["error"], override.get("status")) == (error, status)
+
+
+OPEN = "(status IN (:queued,:running) AND (attribute_not_exists(expiresAt) OR expiresAt > :now))"
+
+
+def refusal(**attributes: Any) -> str:
+    """DynamoDB's answer when the condition failed: with the record, if there is one."""
+    kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
+    return json.dumps({"__type": kind, "message": "The conditional request failed", **attributes})
+
+
+class TestDelete:
+    def call(self, velocity: Velocity, job_id: str, epoch: int | str = NOW) -> dict[str, Any]:
+        text, _ = both(velocity, request_template("/jobs/{id}", "delete"), "", parameters(job_id), epoch)
+        call: dict[str, Any] = json.loads(text)
+        # DynamoDB refuses a call with a name or value that no expression uses.
+        used = call["UpdateExpression"] + call["ConditionExpression"]
+        for name in (*call["ExpressionAttributeNames"], *call["ExpressionAttributeValues"]):
+            assert re.search(rf"{name}\b", used)
+        return call
+
+    @pytest.mark.parametrize("epoch", [NOW, str(NOW)], ids=["number", "text"])
+    def test_cancels_what_has_not_ended_or_has_no_record_yet(self, velocity: Velocity, epoch: int | str) -> None:
+        call = self.call(velocity, GOOD_ID, epoch)
+        names = call["ExpressionAttributeNames"]
+        expression = re.sub(r"#\w", lambda match: names[match[0]], call["UpdateExpression"])
+        assert expression == (
+            "SET status = :cancelled, statusShard = :shard, finishedAt = :finished, expiresAt = :expires,"
+            "submittedAt = if_not_exists(submittedAt, :submitted), generation = if_not_exists(generation, :first) "
+            "REMOVE leaseUntil"
+        )
+        condition = re.sub(r"#\w", lambda match: names[match[0]], call["ConditionExpression"])
+        assert condition == f"(attribute_not_exists(jobId) OR {OPEN})"
+        assert call["ExpressionAttributeValues"] == {
+            ":cancelled": {"S": "CANCELLED"},
+            ":shard": {"S": f"CANCELLED#{NOW % SHARDS}"},
+            ":finished": {"S": iso_time(NOW)},
+            ":submitted": {"S": iso_time(NOW - 5000)},
+            ":expires": {"N": str(NOW // 1000 + 30 * 86_400)},
+            ":first": {"N": "1"},
+            ":queued": {"S": "QUEUED"},
+            ":running": {"S": "RUNNING"},
+            ":now": {"N": str(NOW // 1000)},
+        }
+        assert (call["TableName"], call["Key"]) == (NAMES.table, {"jobId": {"S": GOOD_ID}})
+        assert call["ReturnValues"] == "ALL_NEW"
+        assert call["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
+
+    @pytest.mark.parametrize("job_id", [*MALFORMED, f"{NOW + 60_001}-a", f"{NOW - RETENTION * 1000 - 1}-a"])
+    def test_makes_no_record_under_a_bad_id(self, velocity: Velocity, job_id: str) -> None:
+        call = self.call(velocity, job_id)
+        names = call["ExpressionAttributeNames"]
+        assert re.sub(r"#\w", lambda match: names[match[0]], call["ConditionExpression"]) == OPEN
+        assert call["Key"] == {"jobId": {"S": "-" if job_id in MALFORMED else job_id}}
+
+    def test_an_id_ahead_of_the_clock_is_kept_from_its_own_time_on(self, velocity: Velocity) -> None:
+        values = self.call(velocity, f"{NOW + 60_000}-a")["ExpressionAttributeValues"]
+        assert values[":expires"] == {"N": str(NOW // 1000 + 60 + 30 * 86_400)}
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(now=st.integers(1_000_000_000_000, 4_000_000_000_000), age=st.integers(0, RETENTION * 1000))
+    def test_times_are_those_of_the_worker(self, velocity: Velocity, now: int, age: int) -> None:
+        values = self.call(velocity, f"{now - age:013d}-x", now)["ExpressionAttributeValues"]
+        assert values[":finished"] == {"S": iso_time(now)}
+        assert values[":submitted"] == {"S": iso_time(now - age)}
+
+    def test_answers_the_job_as_get_does(self, velocity: Velocity) -> None:
+        attributes = {"status": {"S": "CANCELLED"}, "attempt": {"N": "1"}, "maxAttempts": {"N": "3"}}
+        attributes |= {"contentType": {"S": 'text/plain; x="$y"'}, "finishedAt": {"S": iso_time(NOW)}}
+        found = record(**attributes, payload={"S": "secret"}, leaseToken={"S": "secret"})
+        got, _ = both(velocity, response_template("/jobs/{id}", "get", r"2\d{2}"), found, parameters(GOOD_ID))
+        cancelled = json.dumps({"Attributes": json.loads(found)["Item"]})
+        template = response_template("/jobs/{id}", "delete", r"2\d{2}")
+        text, override = both(velocity, template, cancelled, parameters(GOOD_ID))
+        assert json.loads(text) == json.loads(got)
+        assert override == {"header": {}}
+
+    @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
+    def test_what_has_ended_is_a_conflict(self, velocity: Velocity, status: str) -> None:
+        template = response_template("/jobs/{id}", "delete", r"4\d{2}")
+        body = refusal(**json.loads(record(status={"S": status})))
+        text, override = both(velocity, template, body, parameters(GOOD_ID))
+        assert (json.loads(text)["error"], override["status"]) == ("JobAlreadyEnded", 409)
+        assert status in json.loads(text)["message"]
+
+    @pytest.mark.parametrize("job_id", [*MALFORMED, f"{NOW + 60_001}-a", f"{NOW - RETENTION * 1000 - 1}-a"])
+    def test_a_bad_id_without_a_record_is_not_found(self, velocity: Velocity, job_id: str) -> None:
+        template = response_template("/jobs/{id}", "delete", r"4\d{2}")
+        text, override = both(velocity, template, refusal(), parameters(job_id))
+        assert (json.loads(text)["error"], override["status"]) == ("JobNotFound", 404)
+
+    def test_an_expired_record_is_not_found(self, velocity: Velocity) -> None:
+        template = response_template("/jobs/{id}", "delete", r"4\d{2}")
+        body = refusal(**json.loads(record(expiresAt={"N": str(NOW // 1000)})))
+        text, override = both(velocity, template, body, parameters(GOOD_ID))
+        assert (json.loads(text)["error"], override["status"]) == ("JobNotFound", 404)
+
+    @pytest.mark.parametrize(
+        ("kind", "error", "status"),
+        [
+            ("com.amazon.coral.availability#ThrottlingException", "TableBusy", 503),
+            ("com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "TableRefused", None),
+        ],
+    )
+    def test_the_table_refuses(self, velocity: Velocity, kind: str, error: str, status: int | None) -> None:
+        template = response_template("/jobs/{id}", "delete", r"4\d{2}")
         text, override = both(velocity, template, json.dumps({"__type": kind}), parameters(GOOD_ID))
         assert (json.loads(text)["error"], override.get("status")) == (error, status)
 
