@@ -12,6 +12,7 @@ R = TypeVar("R")
 
 _PARTIAL_AT_ONCE = 2
 _AT_ONCE = 32
+_SLOW_SECONDS = 1.0  # after which a call under way keeps no other waiting: heartbeats are among them
 
 
 class Coalescer(Generic[T, R]):
@@ -64,6 +65,16 @@ class Coalescer(Generic[T, R]):
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, batch: list[tuple[T, asyncio.Future[R]]], full: bool) -> None:
+        counted = not full
+
+        def pass_on() -> None:
+            nonlocal counted
+            self._partial -= counted
+            counted = False
+            self._flush()
+
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(_SLOW_SECONDS, pass_on)
         try:
             answers = await self._send([item for item, _ in batch])
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -74,8 +85,9 @@ class Coalescer(Generic[T, R]):
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._partial -= not full
-            asyncio.get_running_loop().call_soon(self._flush)
+            slow.cancel()
+            # Once this task counts as done.
+            loop.call_soon(pass_on)
 
 
 def _settle(future: asyncio.Future[R], answer: R | BaseException) -> None:

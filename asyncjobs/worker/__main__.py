@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -38,11 +39,19 @@ async def _work(settings: Settings, log: Log) -> None:
         # Explicitly, because as PID 1 a process has no default handlers.
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+        _collect_seldom()
         log.write_in_turns_of(asyncio.get_running_loop())
         try:
             await worker.run()
         finally:
             log.write_in_turns_of(None)
+
+
+def _collect_seldom() -> None:
+    """Jobs leave next to no cycles, and looking for some after each 700 objects takes a tenth of the time or more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 if __name__ == "__main__":

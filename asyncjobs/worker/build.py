@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import boto3
 import botocore.session
 from botocore.config import Config
 
@@ -98,7 +99,8 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
 
 
 def _s3(session: Any, config: Config) -> Any:
-    return session.create_client("s3", config=config)
+    # boto3's, because botocore's own knows nothing of uploading in parts.
+    return boto3.session.Session(botocore_session=session).client("s3", config=config)
 
 
 def _dead_letters(

@@ -14,7 +14,7 @@ from asyncjobs.jobs.queue import MOST_MESSAGES, JobQueue, Message, PoisonError
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.payloads import ObjectStore
 
-LOOK_SECONDS = 30.0  # between looks, half to all of it
+LOOK_SECONDS = 20.0  # between looks, half to all of it
 VISIBILITY_SECONDS = 10  # that a look hides what it finds, so that people see the queue as it is
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
 import boto3
@@ -67,8 +67,13 @@ Reply = Refusal | Answer | LostAnswer
 
 @dataclass
 class Behaviour:
-    """Knows the time; says before each call whether AWS refuses it, and may change the answer after it."""
+    """Knows the time; says before each call whether AWS refuses it, and may change the answer after it.
 
+    Args:
+        lingers: Whether it is met by an `up` soon after a `down`.
+    """
+
+    lingers: ClassVar[bool] = False
     clock: FakeClock
     met: int = 0
     times: dict[Any, float] = field(default_factory=dict)
@@ -124,6 +129,8 @@ class RefusesForGood(Behaviour):
 
 class DeletedQueueNamesAreKept(Behaviour):
     """For 60 s after a delete."""
+
+    lingers = True
 
     def before(self, call: Call) -> Reply | None:
         if call.name == "CreateQueue" and self.since(call.params["QueueName"]) < 60:
@@ -201,6 +208,8 @@ class TablesTakeTime(Behaviour):
 
 class TablesGoSlowly(Behaviour):
     """DELETING for 10 s: described as such, and not to be made again."""
+
+    lingers = True
 
     def before(self, call: Call) -> Reply | None:
         if call.service != "dynamodb" or self.since(call.params.get("TableName")) >= 10:
@@ -316,6 +325,8 @@ class NewClustersAreNotKnown(Behaviour):
 class ServicesDrain(Behaviour):
     """For 30 s after DeleteService: DRAINING, holding their name and their cluster."""
 
+    lingers = True
+
     def before(self, call: Call) -> Reply | None:
         if call.name == "CreateService" and self.since(call.params["cluster"]) < 30:
             return self.refuse("InvalidParameterException", "Unable to Start a service that is still Draining.")
@@ -391,6 +402,8 @@ class InterfacesLinger(Behaviour):
 class DeletedBucketsAreInTheWay(Behaviour):
     """For 20 s after a delete."""
 
+    lingers = True
+
     def before(self, call: Call) -> Reply | None:
         if call.name == "CreateBucket" and self.since(call.params["Bucket"]) < 20:
             text = "A conflicting conditional operation is currently in progress against this resource."
@@ -404,6 +417,8 @@ class DeletedBucketsAreInTheWay(Behaviour):
 
 class ApiGatewayHasRates(Behaviour):
     """Of the whole account: seconds between two calls of an operation, and 10 calls a second of any, 40 at once."""
+
+    lingers = True
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock)

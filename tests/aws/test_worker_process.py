@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,12 +28,15 @@ from asyncjobs.jobs import ids
 WITHIN = 30.0  # seconds; reached only by a test that fails
 LEASE = 2
 HANDLER = """
-import time
+import asyncio, time
 
 def handle(job):
     print("handling", job.id)
     if job.content_type == "application/octet-stream":
         return bytes(reversed(job.bytes))
+    if job.content_type == "application/pdf":
+        (job.directory / "out.csv").write_bytes(job.bytes)
+        return job.directory / "out.csv"
     text = job.text
     if text == "first attempt hangs" and job.attempt == 1:
         job.progress(0.5, "hanging")
@@ -42,6 +46,10 @@ def handle(job):
         time.sleep(300)
     job.progress(0.9, "almost")
     return {"words": len(text.split()), "attempt": job.attempt}
+
+async def handle_async(job):
+    await asyncio.sleep(0.01)
+    return job.text
 """
 
 
@@ -185,9 +193,9 @@ def work(cloud: Cloud, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]
 Work = Callable[..., WorkerProcess]
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
-def test_jobs_end_to_end(cloud: Cloud, work: Work, isolation: str) -> None:
-    worker = work(ASYNCJOBS_ISOLATION=isolation)
+@pytest.mark.parametrize(("isolation", "client"), [("process", "lean"), ("thread", "lean"), ("thread", "boto3")])
+def test_jobs_end_to_end(cloud: Cloud, work: Work, isolation: str, client: str) -> None:
+    worker = work(ASYNCJOBS_ISOLATION=isolation, ASYNCJOBS_CLIENT=client)
     small, big = cloud.submit("three small words"), cloud.submit("word " * 2_000)
     binary = cloud.submit(b"\x00\xff\x01", "application/octet-stream")
     job = cloud.wait_for(small, "SUCCEEDED")
@@ -197,6 +205,8 @@ def test_jobs_end_to_end(cloud: Cloud, work: Work, isolation: str) -> None:
     assert cloud.wait_for(big, "SUCCEEDED")["result"]["words"] == 2_000
     text = b"word " * 2_000
     assert cloud.object(cloud.name, f"payloads/{big}/{hashlib.sha256(text).hexdigest()}") == text
+    file = cloud.submit(b"a,b" * 5_000, "application/pdf")
+    assert cloud.object(**cloud.wait_for(file, "SUCCEEDED")["resultLocation"]) == b"a,b" * 5_000
     location = cloud.wait_for(binary, "SUCCEEDED")["resultLocation"]
     assert cloud.object(**location) == b"\x01\xff\x00"
     eventually(lambda: cloud.messages() == 0)
@@ -298,3 +308,41 @@ def test_a_worker_that_cannot_work_says_so_and_takes_no_job(
     assert any(why in error for error in errors)
     counts = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue_url, AttributeNames=["All"])["Attributes"]
     assert counts["ApproximateNumberOfMessages"] == "1"
+
+
+def test_coroutines_and_many_jobs_at_once(cloud: Cloud, work: Work) -> None:
+    work(
+        ASYNCJOBS_HANDLER="handler:handle_async",
+        ASYNCJOBS_ISOLATION="thread",
+        ASYNCJOBS_CONCURRENCY="8",
+        ASYNCJOBS_LEASE_SECONDS="30",  # no slow machine may cost an attempt here
+    )
+    jobs = [cloud.submit(f"word {number}") for number in range(40)]
+    for job_id in jobs:
+        assert cloud.wait_for(job_id, "SUCCEEDED")["attempt"] == 1
+    eventually(lambda: cloud.messages() == 0)
+
+
+def test_a_job_in_the_dead_letter_queue_ends(cloud: Cloud, work: Work) -> None:
+    dead = cloud.sqs.create_queue(QueueName=f"{cloud.name}-dead")["QueueUrl"]
+    cloud.queue_url, jobs = dead, cloud.queue_url
+    job_id = cloud.submit("a")
+    cloud.queue_url = jobs
+    work(ASYNCJOBS_DEAD_LETTER_QUEUE_URL=dead)
+    assert cloud.wait_for(job_id, "FAILED")["error"]["type"] == "WorkerLost"
+
+
+def test_a_worker_says_that_it_is_well(cloud: Cloud, work: Work) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    worker = work(ASYNCJOBS_HEALTH_PORT=port)
+    eventually(lambda: any("ready" in line["message"] for line in worker.log))
+    ask = [sys.executable, "-m", "asyncjobs.worker.health"]
+    assert subprocess.run(ask, env={**os.environ, "ASYNCJOBS_HEALTH_PORT": port}, check=False).returncode == 0
+    worker.process.send_signal(signal.SIGSTOP)
+    try:
+        done = subprocess.run(ask, env={**os.environ, "ASYNCJOBS_HEALTH_PORT": port}, capture_output=True, check=False)
+    finally:
+        worker.process.send_signal(signal.SIGCONT)
+    assert done.returncode == 1

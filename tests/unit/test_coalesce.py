@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.jobs import coalesce
 from asyncjobs.jobs.coalesce import Coalescer
 
 
@@ -121,5 +122,29 @@ def test_lingering_it_waits_for_company() -> None:
         second = asyncio.create_task(double(2))
         assert await asyncio.gather(first, second) == [2, 4]
         assert sender.batches == [[1, 2]]
+
+    run(work())
+
+
+def test_calls_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalesce, "_SLOW_SECONDS", 0.01)
+
+    async def work() -> None:
+        hang = asyncio.Event()
+
+        async def send(items: Sequence[int]) -> list[int | Exception]:
+            if items[0] < 2:
+                await hang.wait()
+            return list(items)
+
+        same: Coalescer[int, int] = Coalescer(send, most=3)
+        stuck = []
+        for number in range(2):
+            stuck.append(asyncio.create_task(same(number)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(same(2), 10) == 2
+        hang.set()
+        assert await asyncio.gather(*stuck) == [0, 1]
 
     run(work())
