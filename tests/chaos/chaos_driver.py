@@ -45,11 +45,10 @@ class Crowd:
         self.members[place].wait()
         self.members[place] = self.start()
 
-    def terminate(self, place: int) -> Worker:
-        """SIGTERM; another takes the place meanwhile. The one that leaves is the caller's to wait for."""
-        leaving, self.members[place] = self.members[place], self.start()
-        leaving.terminate()
-        return leaving
+    def replace(self, place: int) -> Worker:
+        """Another takes the place; the one that had it is the caller's to end."""
+        old, self.members[place] = self.members[place], self.start()
+        return old
 
     def pause(self, place: int, until: float) -> None:
         self.members[place].send_signal(signal.SIGSTOP)

@@ -109,10 +109,14 @@ def run(plan: Plan, log: Path, errors: Path) -> Verdict:
     return _judge(plan, jobs, records, log, errors, took)
 
 
-def _judge(plan: Plan, jobs: dict[str, str], records: dict[str, Record], log: Path, errors: Path, took: float) -> Verdict:
+def _judge(
+    plan: Plan, jobs: dict[str, str], records: dict[str, Record], log: Path, errors: Path, took: float
+) -> Verdict:
     runs = Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
     found = {job_id: records.get(job_id, {"status": "absent"}) for job_id in jobs}
-    loops = [_seconds(found[job_id]) for job_id, kind in jobs.items() if kind == "loop" and "finishedAt" in found[job_id]]
+    loops = [
+        _seconds(found[job_id]) for job_id, kind in jobs.items() if kind == "loop" and "finishedAt" in found[job_id]
+    ]
     return Verdict(
         seconds=took,
         ends=dict(Counter(f"{jobs[job_id]}: {_end(record)}" for job_id, record in found.items())),
