@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from asyncjobs.worker.call import Handler, call_handler, find_handler
+from asyncjobs.worker.child_output import OutputMarks
 from asyncjobs.worker.executor import StartError
 from asyncjobs.worker.job import Job
 from asyncjobs.worker.logs import RecordFormatter
@@ -53,6 +55,7 @@ class _Current:
 def main() -> None:
     """Run in a child: `python -m asyncjobs.worker.child FD module:function`."""
     channel = Channel(Connection(int(sys.argv[1])))
+    marks = OutputMarks()  # before the handler's module can put other streams in their place
     records = logging.StreamHandler(sys.stderr)
     records.setFormatter(RecordFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[records])
@@ -63,7 +66,7 @@ def main() -> None:
         channel.send({"type": "broken", "message": str(error)})
         return
     channel.send({"type": "ready"})
-    _serve(channel, handler)
+    _serve(channel, handler, marks)
 
 
 def _ignored(_number: int, _frame: object) -> None:
@@ -96,7 +99,7 @@ def _ignore_signals() -> None:
     )
 
 
-def _serve(channel: Channel, handler: Handler) -> None:
+def _serve(channel: Channel, handler: Handler, marks: OutputMarks) -> None:
     inbox: list[tuple[dict[str, Any], bytes, threading.Event]] = []
     arrived = threading.Condition()
     current = _Current(threading.Event())
@@ -122,10 +125,12 @@ def _serve(channel: Channel, handler: Handler) -> None:
             arrived.wait_for(lambda: inbox)
             message, data, cancelled = inbox.pop()
         outcome = call_handler(handler, _job(channel, cancelled, message, data))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the handler may have closed it, or put anything in its place
+                stream.flush()
         # The listener and the main thread are the child's own.
-        _send_outcome(channel, outcome, threads=threading.active_count() - 2)
+        counts = {"number": marks.end_job(), "threads": threading.active_count() - 2}
+        _send_outcome(channel, outcome, counts)
 
 
 def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], data: bytes) -> Job:
@@ -141,17 +146,17 @@ def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], 
     )
 
 
-def _send_outcome(channel: Channel, outcome: Outcome, *, threads: int) -> None:
+def _send_outcome(channel: Channel, outcome: Outcome, counts: dict[str, int]) -> None:
     if isinstance(outcome, Succeeded):
         data = outcome.json_text.encode() if outcome.json_text is not None else outcome.data
         kind = "json" if outcome.json_text is not None else "bytes" if outcome.data is not None else "file"
         described = {"kind": kind, "file": str(outcome.file or ""), "contentType": outcome.content_type}
-        channel.send({"type": "done", "threads": threads, **described}, data)
+        channel.send({"type": "done", **counts, **described}, data)
     elif isinstance(outcome, Failed):
         channel.send(
             {
                 "type": "failed",
-                "threads": threads,
+                **counts,
                 "errorType": outcome.error_type,
                 "message": outcome.message,
                 "detail": outcome.detail,

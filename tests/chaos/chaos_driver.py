@@ -1,4 +1,4 @@
-"""What runs of workers in trouble share: the stand-in with its queues and table, the workers, the jobs and their records."""
+"""What runs of workers in trouble share: the stand-in with its queues and table, the workers, and the jobs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Stage:
                 crowd.end()
 
     def send(self, name: str, bodies: Sequence[str], rate: float = 0) -> list[str]:
-        """A job for each body: all at once, or spread over time by the stand-in at so many a second. Gives their ids."""
+        """A job for each body: all at once, or so many a second; gives their ids."""
         now = int(time.time() * 1000)
         ids = [f"{now:013d}-{name}-{number}" for number in range(len(bodies))]
         attributes = [{"jobId": {"DataType": "String", "StringValue": job_id}} for job_id in ids]

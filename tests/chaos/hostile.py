@@ -2,9 +2,9 @@
 
     python tests/chaos/hostile.py [--good N] [--each N] [--workers N] [--slots N]
 
-The workers talk to the stand-in of SQS and DynamoDB in benchmarks/standin, on loopback. Exit code 1 if a job has not the
-end that is its own, if a good one was run twice, if a line of output is another job's, or if an endless loop went on for
-more than two seconds after its timeout.
+The workers talk to the stand-in of SQS and DynamoDB in benchmarks/standin, on loopback. Exit code 1 if a job has not
+the end that is its own, if a good one was run twice, if a line of output is another job's, or if an endless loop went
+on for more than two seconds after its timeout.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from side_log import note
@@ -29,8 +30,7 @@ def handle(job: Any) -> dict[str, Any]:
 def _bomb() -> None:
     """Ask for memory until there is none left."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BOMB_BYTES, before[1]))
     hoard = []
     try:

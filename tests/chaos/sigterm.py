@@ -2,9 +2,9 @@
 
     python tests/chaos/sigterm.py [--terms N] [--workers N] [--slots N] [--every SECONDS]
 
-Some jobs take longer than the stop timeout. The workers talk to the stand-in of SQS and DynamoDB in benchmarks/standin, on
-loopback. Exit code 1 if a worker left late, if what it had to give up did not start elsewhere within two seconds, if a
-message was left in flight, if an attempt was charged, or if a job has not ended.
+Some jobs take longer than the stop timeout. The workers talk to the stand-in of SQS and DynamoDB in
+benchmarks/standin, on loopback. Exit code 1 if a worker left late, if what it had to give up did not start elsewhere
+within two seconds, if a message was left in flight, if an attempt was charged, or if a job has not ended.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _crowd(plan: Plan, scene: Stage, log: Path, errors: Path) -> AbstractContext
 
 
 def _under_load(plan: Plan, scene: Stage, crowd: Crowd, leaves: Leaves, deadline: float) -> dict[str, float]:
-    """All SIGTERMs but the last ones, each of the worker that is there longest; when each job was sent (epoch seconds)."""
+    """All SIGTERMs but the last ones, each of the worker there longest; when each job was sent, since the epoch."""
     terms = plan.terms - plan.workers
     rate = plan.load * plan.workers * plan.slots / MEAN
     chance = random.Random(plan.seed)
