@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from asyncjobs.worker.call import Handler, call_handler, find_handler
-from asyncjobs.worker.child_output import OutputMarks
 from asyncjobs.worker.executor import StartError
 from asyncjobs.worker.job import Job
 from asyncjobs.worker.logs import RecordFormatter
@@ -55,7 +54,6 @@ class _Current:
 def main() -> None:
     """Run in a child: `python -m asyncjobs.worker.child FD module:function`."""
     channel = Channel(Connection(int(sys.argv[1])))
-    marks = OutputMarks()  # before the handler's module can put other streams in their place
     records = logging.StreamHandler(sys.stderr)
     records.setFormatter(RecordFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[records])
@@ -66,7 +64,7 @@ def main() -> None:
         channel.send({"type": "broken", "message": str(error)})
         return
     channel.send({"type": "ready"})
-    _serve(channel, handler, marks)
+    _serve(channel, handler)
 
 
 def _ignored(_number: int, _frame: object) -> None:
@@ -99,7 +97,7 @@ def _ignore_signals() -> None:
     )
 
 
-def _serve(channel: Channel, handler: Handler, marks: OutputMarks) -> None:
+def _serve(channel: Channel, handler: Handler) -> None:
     inbox: list[tuple[dict[str, Any], bytes, threading.Event]] = []
     arrived = threading.Condition()
     current = _Current(threading.Event())
@@ -129,8 +127,7 @@ def _serve(channel: Channel, handler: Handler, marks: OutputMarks) -> None:
             with suppress(Exception):  # the handler may have closed it, or put anything in its place
                 stream.flush()
         # The listener and the main thread are the child's own.
-        counts = {"number": marks.end_job(), "threads": threading.active_count() - 2}
-        _send_outcome(channel, outcome, counts)
+        _send_outcome(channel, outcome, threads=threading.active_count() - 2)
 
 
 def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], data: bytes) -> Job:
@@ -146,17 +143,17 @@ def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], 
     )
 
 
-def _send_outcome(channel: Channel, outcome: Outcome, counts: dict[str, int]) -> None:
+def _send_outcome(channel: Channel, outcome: Outcome, *, threads: int) -> None:
     if isinstance(outcome, Succeeded):
         data = outcome.json_text.encode() if outcome.json_text is not None else outcome.data
         kind = "json" if outcome.json_text is not None else "bytes" if outcome.data is not None else "file"
         described = {"kind": kind, "file": str(outcome.file or ""), "contentType": outcome.content_type}
-        channel.send({"type": "done", **counts, **described}, data)
+        channel.send({"type": "done", "threads": threads, **described}, data)
     elif isinstance(outcome, Failed):
         channel.send(
             {
                 "type": "failed",
-                **counts,
+                "threads": threads,
                 "errorType": outcome.error_type,
                 "message": outcome.message,
                 "detail": outcome.detail,

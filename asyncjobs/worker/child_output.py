@@ -1,86 +1,99 @@
-"""What a handler's process prints becomes log lines, each of the job that printed it.
-
-The pipes hold what a job printed when its outcome is here already. So the child ends each job's output with a mark, and
-the next job is started only when the mark has come through.
-"""
+"""What a handler's process prints becomes log lines, each of the job that printed it."""
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
+import select
 import subprocess
+import termios
 import threading
-from contextlib import suppress
 from typing import IO, Any
 
 from asyncjobs.worker.logs import Log, parse_record
 
 LONGEST_LINE = 64 * 1024
-MARK = "\x1d"  # an ASCII group separator; then the number of the job in its process
-MARK_SECONDS = 5.0  # a mark may be kept back: by another process in the middle of a line, or a log that is stuck
-
-
-class OutputMarks:
-    """The child's side: writes to the pipes themselves, wherever the handler has its output go."""
-
-    def __init__(self) -> None:
-        self._pipes = [os.dup(1), os.dup(2)]  # not inherited by programs that the handler starts
-        self._number = 0
-
-    def end_job(self) -> int:
-        """After all output is flushed; the number of the job."""
-        self._number += 1
-        for pipe in self._pipes:
-            with suppress(OSError):
-                os.write(pipe, f"\n{MARK}{self._number}\n".encode())
-        return self._number
 
 
 class ChildOutput:
-    """The worker's side: reads both streams to their ends, in threads."""
+    """Both streams of a process, read to their ends."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Log) -> None:
-        self._log = log
-        self._job: dict[str, Any] = {}
-        self._changed = threading.Condition()
-        self._open = 2
-        self._marks = {"info": 0, "warning": 0}
-        self._readers = [self._read(process.stdout, "info"), self._read(process.stderr, "warning")]
+        self._streams = [_Stream(process.stdout, "info", log), _Stream(process.stderr, "warning", log)]
 
     def belongs_to(self, **job: Any) -> None:
         """From now on; fields of the log lines."""
-        self._job = job
+        for stream in self._streams:
+            stream.job = job
 
-    def await_mark(self, number: int) -> None:
-        """Return when all output of the job of this number is logged."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._open < 2 or min(self._marks.values()) >= number, MARK_SECONDS)
+    def end_job(self) -> None:
+        """Log what the pipes still hold when the outcome is here already, lest it is taken for the next job's."""
+        for stream in self._streams:
+            stream.read_what_is_there()
 
     def join(self) -> None:
         """The process has ended; a child of its own may still hold the pipes."""
-        for reader in self._readers:
-            reader.join(timeout=5)
+        for stream in self._streams:
+            stream.thread.join(timeout=5)
 
-    def _read(self, stream: IO[bytes] | None, level: str) -> threading.Thread:
-        if stream is None:
+
+class _Stream:
+    """Read by a thread of its own, and by who cannot wait for that; whoever has the lock has the pipe."""
+
+    def __init__(self, pipe: IO[bytes] | None, level: str, log: Log) -> None:
+        if pipe is None:
             raise ValueError("the child has no pipe")
+        self.job: dict[str, Any] = {}
+        self._pipe = pipe
+        self._level = level
+        self._log = log
+        self._rest = b""  # of a line that is not complete
+        self._lock = threading.Lock()
+        # Two may see that there is something, and only one get it.
+        os.set_blocking(pipe.fileno(), False)
+        self.thread = threading.Thread(target=self._pump, name=f"handler-{level}", daemon=True)
+        self.thread.start()
 
-        def pump() -> None:
-            with stream:
-                while line := stream.readline(LONGEST_LINE):
-                    text = line.decode("utf-8", "replace").rstrip("\n")
-                    if text.startswith(MARK) and text[1:].isdecimal():
-                        self._passed(level, int(text[1:]))
-                    elif text:
-                        self._log.write(*(parse_record(text) or (level, text)), **self._job)
-            with self._changed:
-                self._open -= 1
-                self._changed.notify_all()
+    def read_what_is_there(self) -> None:
+        """And no more, so that what a handler has left behind can flood without end."""
+        with self._lock:
+            if not self._pipe.closed:
+                size = array.array("i", [0])
+                fcntl.ioctl(self._pipe.fileno(), termios.FIONREAD, size)
+                if size[0]:
+                    self._read(size[0])
+                self._end_line()
 
-        thread = threading.Thread(target=pump, name=f"handler-{level}", daemon=True)
-        thread.start()
-        return thread
+    def _pump(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipe.fileno(), select.POLLIN)
+        while not self._pipe.closed:
+            poll.poll()
+            with self._lock:
+                if not self._read(LONGEST_LINE):
+                    self._end_line()
+                    self._pipe.close()
 
-    def _passed(self, level: str, number: int) -> None:
-        with self._changed:
-            self._marks[level] = number
-            self._changed.notify_all()
+    def _read(self, most: int) -> bool:
+        """False at the end of the stream."""
+        try:
+            data = os.read(self._pipe.fileno(), most)
+        except BlockingIOError:
+            return True
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._write(line)
+        while len(self._rest) >= LONGEST_LINE:
+            self._write(self._rest[:LONGEST_LINE])
+            self._rest = self._rest[LONGEST_LINE:]
+        return bool(data)
+
+    def _end_line(self) -> None:
+        self._write(self._rest)
+        self._rest = b""
+
+    def _write(self, line: bytes) -> None:
+        for start in range(0, len(line), LONGEST_LINE):
+            text = line[start : start + LONGEST_LINE].decode("utf-8", "replace")
+            self._log.write(*(parse_record(text) or (self._level, text)), **self.job)

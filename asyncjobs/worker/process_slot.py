@@ -63,6 +63,7 @@ class ProcessSlot:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,  # so that the handler's whole family can be ended with it
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
@@ -138,7 +139,7 @@ class ProcessSlot:
                 continue
             message, data = channel.receive()
             if message["type"] != "progress":
-                output.await_mark(message["number"])
+                output.end_job()
                 self._replace_if_littered(process, message["threads"])
                 return _outcome(message, data)
             attempt.on_progress(message["fraction"], message["message"])
