@@ -27,7 +27,7 @@ from chaos_driver import Crowd, Record, Stage, Worker, stage
 SHORT, LONG = (0.05, 0.5), (3.0, 5.0)  # seconds
 LONG_SHARE = 0.2
 MEAN = (1 - LONG_SHARE) * sum(SHORT) / 2 + LONG_SHARE * sum(LONG) / 2
-MOST_OVERTIME = 2.0  # seconds that a worker may take to go when its stop timeout is over; a task on ECS has ten
+MOST_OVERTIME = 1.0  # seconds that a worker may take to go when its stop timeout is over; a task on ECS has ten
 MOST_IDLE = 2.0  # seconds from there to the next start of what it gave up
 MOST_WAIT = 10.0  # seconds for a first start; a message that left with a worker comes again only after the lease
 
