@@ -26,13 +26,14 @@ format: .venv/dev
 crash: .venv/dev
 	CRASH_EVERY=1 PAIRS=20 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py tests/aws/test_neighbours.py
 
-# Workers killed and paused at random, without and with a tenth of the calls failing; `make test` has a small one. Needs rustc.
+# `make test` has a small one of each; rustc is needed for all but the last.
+# Workers killed and paused at random, without and with a tenth of the calls failing; handlers that crash, hang and flood;
+# workers told to leave under load; a worker killed before and after each call it makes, twenty times each.
 chaos: .venv/dev
 	.venv/bin/python tests/chaos/chaos.py
 	.venv/bin/python tests/chaos/chaos.py --fault-rate 0.1 --seed 2
-
-# A worker killed before and after each call it makes, twenty times each; `make test` tries the most telling ones once.
-chaos: .venv/dev
+	.venv/bin/python tests/chaos/hostile.py
+	.venv/bin/python tests/chaos/sigterm.py
 	KILL_TIMES=20 .venv/bin/python -m pytest -n 2 tests/aws/test_kill_points.py
 
 bench: .venv/dev

@@ -45,8 +45,8 @@ class Message:
 
 
 class JobQueue(Protocol):
-    async def receive(self, most: int) -> list[Message | PoisonError]:
-        """Wait for messages, up to the queue's long-poll time."""
+    async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
+        """Wait for messages, up to the queue's long-poll time; without `wait`, take what is there."""
 
     async def delete(self, message: Message) -> None: ...
 
@@ -74,13 +74,13 @@ class SqsJobQueue:
             lambda entries: self._batch("ChangeMessageVisibilityBatch", entries), most=MOST_MESSAGES
         )
 
-    async def receive(self, most: int) -> list[Message | PoisonError]:
+    async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
         answer = await self._api.call(
             "ReceiveMessage",
             {
                 "QueueUrl": self._url,
                 "MaxNumberOfMessages": min(most, MOST_MESSAGES),
-                "WaitTimeSeconds": self._wait_seconds,
+                "WaitTimeSeconds": self._wait_seconds if wait else 0,
                 "VisibilityTimeout": self._lease_seconds,
                 "MessageAttributeNames": ["All"],
                 "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],

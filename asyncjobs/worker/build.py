@@ -55,7 +55,9 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
     session = botocore.session.get_session()
     async with AsyncExitStack() as stack:
         sqs, dynamodb = await _apis(settings, session, config, stack)
-        queue = SqsJobQueue(sqs, settings.queue_url, lease_seconds=settings.lease, wait_seconds=POLL_SECONDS)
+        # A poll under way when the worker is told to leave is waited for: cut off, it could take messages with it.
+        poll_seconds = min(POLL_SECONDS, int(settings.stop_timeout))
+        queue = SqsJobQueue(sqs, settings.queue_url, lease_seconds=settings.lease, wait_seconds=poll_seconds)
         store = DynamoJobStore(
             dynamodb,
             settings.table,

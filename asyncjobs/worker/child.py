@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -122,8 +123,9 @@ def _serve(channel: Channel, handler: Handler) -> None:
             arrived.wait_for(lambda: inbox)
             message, data, cancelled = inbox.pop()
         outcome = call_handler(handler, _job(channel, cancelled, message, data))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the handler may have closed it, or put anything in its place
+                stream.flush()
         # The listener and the main thread are the child's own.
         _send_outcome(channel, outcome, threads=threading.active_count() - 2)
 

@@ -62,6 +62,7 @@ class Worker:
         self._work: set[asyncio.Task[None]] = set()
         self._receives: dict[asyncio.Task[None], int] = {}
         self._wanted = 1  # receives at once
+        self._none_ahead = False  # the queue had no more, and no work has ended since
         self._pause, self._next_pause = 0.0, _FIRST_PAUSE
 
     def stop(self) -> None:
@@ -115,7 +116,9 @@ class Worker:
                 pause, self._pause = self._pause, 0.0
                 await self._sleep(pause)
             while (most := self._room()) and len(self._receives) < self._wanted and not self._stopping.is_set():
-                task = asyncio.create_task(self._receive_once(most))
+                # With no slot free it must not lie in wait: what arrives later, other workers may have slots for, and
+                # the jobs that are short now may be long ones then.
+                task = asyncio.create_task(self._receive_once(most, wait=self._free() > 0))
                 self._receives[task] = most
             await self._changed.wait()
             for task in [task for task in self._receives if task.done()]:
@@ -125,14 +128,21 @@ class Worker:
     def _room(self) -> int:
         """How many messages to ask for now, 0 for none."""
         ahead = self._pool.ahead
-        room = self._pool.size + ahead - len(self._work) - sum(self._receives.values())
+        free = self._free()
+        if self._none_ahead and free <= 0:
+            return 0
+        room = free + ahead
         # While enough is at hand to keep the slots busy, a receive waits until it is worth its call.
         least = MOST_MESSAGES if ahead >= MOST_MESSAGES and self._work else 1
         return min(room, MOST_MESSAGES) if room >= least else 0
 
-    async def _receive_once(self, most: int) -> None:
+    def _free(self) -> int:
+        """The slots that no message is at hand or asked for; negative where some are held ahead."""
+        return self._pool.size - len(self._work) - sum(self._receives.values())
+
+    async def _receive_once(self, most: int, wait: bool) -> None:
         try:
-            messages = await self._queue.receive(most)
+            messages = await self._queue.receive(most, wait=wait)
         except Exception as error:
             # Whatever came back, only asking again can help.
             self._wanted = 1
@@ -145,6 +155,7 @@ class Worker:
             # long poll will do.
             if not messages:
                 self._wanted = 1
+                self._none_ahead = True
             elif 2 * len(messages) >= most:
                 self._wanted = min(self._wanted + 1, _MOST_RECEIVES)
             for message in messages:
@@ -163,6 +174,7 @@ class Worker:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)
+        self._none_ahead = False
         self._changed.set()
 
     async def _handle(self, message: Message) -> None:

@@ -6,17 +6,17 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from asyncjobs.worker.child import Channel
+from asyncjobs.worker.child_output import ChildOutput
 from asyncjobs.worker.executor import (
     Attempt,
     StartError,
@@ -26,14 +26,13 @@ from asyncjobs.worker.executor import (
     prefer_for_oom,
     signal_name,
 )
-from asyncjobs.worker.logs import Log, parse_record
+from asyncjobs.worker.logs import Log
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 
 START_SECONDS = 120.0
 MOST_LEFT = 100  # threads and processes beyond the handler's own; libraries keep some on purpose
 LOOK_EVERY = 20  # jobs; a look at all processes takes milliseconds
 _POLL_SECONDS = 0.2
-LONGEST_LINE = 64 * 1024
 
 
 class ProcessSlot:
@@ -51,8 +50,7 @@ class ProcessSlot:
         self._jobs = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._readers: list[threading.Thread] = []
-        self._job: dict[str, Any] = {}
+        self._output: ChildOutput | None = None
 
     def start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -65,13 +63,14 @@ class ProcessSlot:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,  # so that the handler's whole family can be ended with it
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         prefer_for_oom(self._process.pid)
         theirs.close()
         self._connection = Connection(ours.detach())
-        self._readers = [self._read(self._process.stdout, "info"), self._read(self._process.stderr, "warning")]
+        self._output = ChildOutput(self._process, self._log)
         self._await_ready()
 
     def run(self, attempt: Attempt) -> Outcome:
@@ -79,16 +78,16 @@ class ProcessSlot:
             self.start()
         except StartError as error:
             return Failed("StartError", str(error))
-        process, connection = self._process, self._connection
-        if process is None or connection is None:
+        process, connection, output = self._process, self._connection, self._output
+        if process is None or connection is None or output is None:
             raise RuntimeError("the slot was closed")
-        self._job = {"jobId": attempt.job_id, "attempt": attempt.attempt}
+        output.belongs_to(jobId=attempt.job_id, attempt=attempt.attempt)
         attempt.control.on_stop(lambda: kill_tree(process.pid))
         try:
             attempt.make_directory()
             self._kills_before = self._oom_kills()
             Channel(connection).send(_order(attempt), attempt.payload)
-            return self._await_outcome(attempt, process, connection)
+            return self._await_outcome(attempt, process, connection, output)
         except (EOFError, OSError):
             return self._death(attempt, process)
         finally:
@@ -99,8 +98,8 @@ class ProcessSlot:
         if self._process is not None:
             kill_tree(self._process.pid)
             self._process.wait()
-            for reader in self._readers:
-                reader.join(timeout=5)
+            if self._output is not None:
+                self._output.join()
             self._process = None
         if self._connection is not None:
             self._connection.close()
@@ -121,7 +120,7 @@ class ProcessSlot:
             self.close()
             raise StartError(message["message"])
 
-    def _await_outcome(self, attempt: Attempt, process: Any, connection: Connection) -> Outcome:
+    def _await_outcome(self, attempt: Attempt, process: Any, connection: Connection, output: ChildOutput) -> Outcome:
         channel = Channel(connection)
         deadline = time.monotonic() + attempt.timeout
         told = False
@@ -140,6 +139,7 @@ class ProcessSlot:
                 continue
             message, data = channel.receive()
             if message["type"] != "progress":
+                output.end_job()
                 self._replace_if_littered(process, message["threads"])
                 return _outcome(message, data)
             attempt.on_progress(message["fraction"], message["message"])
@@ -165,22 +165,6 @@ class ProcessSlot:
         reason = killed_by(-code, self._kills_before, self._oom_kills)
         how = "the container's memory is used up" if reason == "OutOfMemory" else signal_name(-code)
         return Failed(reason, f"the handler's process died: {how}")
-
-    def _read(self, stream: IO[bytes] | None, level: str) -> threading.Thread:
-        """What the handler prints becomes log lines of its job."""
-        if stream is None:
-            raise ValueError("the child has no pipe")
-
-        def pump() -> None:
-            with stream:
-                while line := stream.readline(LONGEST_LINE):
-                    text = line.decode("utf-8", "replace").rstrip("\n")
-                    if text:
-                        self._log.write(*(parse_record(text) or (level, text)), **self._job)
-
-        thread = threading.Thread(target=pump, name=f"handler-{level}", daemon=True)
-        thread.start()
-        return thread
 
 
 def _order(attempt: Attempt) -> dict[str, Any]:

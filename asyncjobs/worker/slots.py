@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from asyncjobs.worker.executor import Control, Slot
 
@@ -23,9 +24,11 @@ class SlotPool:
         slots: Started already.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(self, slots: Sequence[Slot], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.size = len(slots)
+        self._clock = clock
         self._free = deque(slots)
+        self._since: dict[Slot, float] = {}  # when it was taken, in order of that
         self._waiting: deque[asyncio.Future[Slot | None]] = deque()
         # Nothing is known yet, so nothing is fetched ahead.
         self._seconds = float("inf")
@@ -38,14 +41,23 @@ class SlotPool:
     @property
     def ahead(self) -> int:
         """How many messages beyond the free slots are worth having."""
-        return int(min(self.size * AHEAD_SECONDS / max(self._seconds, _SHORTEST), MOST_AHEAD))
+        average = max(self._seconds, _SHORTEST)
+        now = self._clock()
+        slow, others = 0.0, self.size
+        for since in self._since.values():
+            if now - since <= average:
+                break
+            # At work for longer than jobs take on average, it is taken for a long one, whatever was short before.
+            slow += 1 / (now - since)
+            others -= 1
+        return int(min((slow + others / average) * AHEAD_SECONDS, MOST_AHEAD))
 
     async def take(self, control: Control) -> Slot | None:
         """A slot; None when the job is stopped, or the worker goes, while it waits."""
         if self._closed or control.stopped:
             return None
         if self._free:
-            return self._free.popleft()
+            return self._taken(self._free.popleft())
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Slot | None] = loop.create_future()
         control.on_stop(lambda: loop.call_soon_threadsafe(_decline, future))
@@ -57,6 +69,7 @@ class SlotPool:
 
     def give(self, slot: Slot, seconds: float) -> None:
         """Back, after so many seconds of work."""
+        del self._since[slot]
         if self._seconds == float("inf"):
             self._seconds = seconds
         else:
@@ -66,9 +79,13 @@ class SlotPool:
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
-                future.set_result(slot)
+                future.set_result(self._taken(slot))
                 return
         self._free.append(slot)
+
+    def _taken(self, slot: Slot) -> Slot:
+        self._since[slot] = self._clock()
+        return slot
 
     def close(self) -> None:
         """Nobody gets a slot any more: the worker goes, and who waits may as well start elsewhere."""

@@ -10,29 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
+from chaos_driver import TERMINAL, Crowd, Record, Stage, stage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from worker_bench import standin
-
-HERE = Path(__file__).resolve().parent
-QUEUE, DEAD, TABLE = "jobs", "jobs-dead", "jobs"
-TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
 MOST_EXTRA = 0.01  # of the jobs
 
 
@@ -88,117 +75,30 @@ class Verdict:
         return not (self.lost or self.twice or self.overwritten) and self.extra <= jobs * MOST_EXTRA
 
 
-@dataclass
-class Crowd:
-    """The workers; each place is filled again when its worker dies."""
-
-    start: Callable[[], subprocess.Popen[bytes]]
-    members: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    paused: dict[int, float] = field(default_factory=dict)  # until when, by place
-
-    def fill(self, count: int) -> None:
-        self.members = [self.start() for _ in range(count)]
-
-    def kill(self, place: int) -> None:
-        self.members[place].kill()
-        self.members[place].wait()
-        self.members[place] = self.start()
-
-    def pause(self, place: int, until: float) -> None:
-        self.members[place].send_signal(signal.SIGSTOP)
-        self.paused[place] = until
-
-    def wake(self, now: float) -> None:
-        for place in [place for place, until in self.paused.items() if until <= now]:
-            self.members[place].send_signal(signal.SIGCONT)
-            del self.paused[place]
-
-    def free(self) -> list[int]:
-        return [place for place in range(len(self.members)) if place not in self.paused]
-
-    def end(self) -> None:
-        for member in self.members:
-            member.kill()
-            member.wait()
-
-
 def run(plan: Plan, log: Path, errors: Path) -> Verdict:
     """Raises nothing for what the workers do; see Verdict."""
     log.touch()
-    with standin.running("--delay-ms", "1", "--seed", str(plan.seed)) as server:
-        clients = {name: _client(server, name) for name in ("sqs", "dynamodb")}
-        queue_url = _prepare(plan, clients)
-        with _crowd(plan, server, queue_url, log, errors) as crowd:
-            began = time.monotonic()
-            ids = _send(plan, server)
-            server.configure(fault_rate=plan.fault_rate)
-            _disturb(plan, crowd, began)
-            _settle(plan, crowd, server, began)
-            took = time.monotonic() - began
-        server.configure(fault_rate=0)
-        return _judge(ids, server, clients, log, took)
-
-
-def _client(server: standin.Standin, name: str) -> Any:
-    session = boto3.session.Session("testing", "testing", region_name=standin.REGION)
-    return session.client(name, endpoint_url=server.url)  # type: ignore[call-overload]
-
-
-def _prepare(plan: Plan, clients: dict[str, Any]) -> str:
-    clients["dynamodb"].create_table(
-        TableName=TABLE,
-        AttributeDefinitions=[{"AttributeName": "jobId", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "jobId", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    sqs = clients["sqs"]
-    dead = sqs.create_queue(QueueName=DEAD)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     # Receives are counted for claims that only find another's lease too, so there are more of them than attempts.
-    policy = {"deadLetterTargetArn": arn, "maxReceiveCount": 5 * plan.max_attempts}
-    attributes = {"VisibilityTimeout": str(plan.lease), "RedrivePolicy": json.dumps(policy)}
-    url: str = sqs.create_queue(QueueName=QUEUE, Attributes=attributes)["QueueUrl"]
-    return url
-
-
-@contextmanager
-def _crowd(plan: Plan, server: standin.Standin, queue_url: str, log: Path, errors: Path) -> Iterator[Crowd]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ASYNCJOBS_"))}
-    environment = kept | server.environment
-    environment |= {
-        "ASYNCJOBS_QUEUE_URL": queue_url,
-        "ASYNCJOBS_TABLE": TABLE,
-        "ASYNCJOBS_BUCKET": "unused",
-        "ASYNCJOBS_HANDLER": "chaos_handler:handle",
-        "ASYNCJOBS_ISOLATION": plan.isolation,
-        "ASYNCJOBS_CONCURRENCY": str(plan.slots),
-        "ASYNCJOBS_LEASE_SECONDS": str(plan.lease),
-        "ASYNCJOBS_MAX_ATTEMPTS": str(plan.max_attempts),
-        "CHAOS_LOG": str(log),
-        "PYTHONPATH": str(HERE),
-    }
-    with errors.open("ab") as output:
-
-        def start() -> subprocess.Popen[bytes]:
-            command = (plan.python, "-m", "asyncjobs.worker")
-            return subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output)
-
-        crowd = Crowd(start)
-        try:
-            crowd.fill(plan.workers)
-            yield crowd
-        finally:
-            crowd.end()
-
-
-def _send(plan: Plan, server: standin.Standin) -> list[str]:
-    """All messages, spread over the run's time by the stand-in."""
-    now = int(time.time() * 1000)
-    ids = [f"{now:013d}-chaos-{number}" for number in range(plan.jobs)]
-    attributes = [{"jobId": {"DataType": "String", "StringValue": job_id}} for job_id in ids]
-    jobs = [{"id": job_id, "body": "{}", "attributes": one} for job_id, one in zip(ids, attributes, strict=True)]
-    server.fill(QUEUE, jobs, plan.jobs / plan.seconds)
-    return ids
+    with stage(lease=plan.lease, most_receives=5 * plan.max_attempts, seed=plan.seed) as scene:
+        with scene.crowd(
+            plan.workers,
+            "chaos_handler:handle",
+            errors,
+            python=plan.python,
+            isolation=plan.isolation,
+            concurrency=plan.slots,
+            lease_seconds=plan.lease,
+            max_attempts=plan.max_attempts,
+            CHAOS_LOG=log,
+        ) as crowd:
+            began = time.monotonic()
+            ids = scene.send("chaos", ["{}"] * plan.jobs, plan.jobs / plan.seconds)
+            scene.server.configure(fault_rate=plan.fault_rate)
+            _disturb(plan, crowd, began)
+            _settle(plan, crowd, scene, began)
+            took = time.monotonic() - began
+        scene.server.configure(fault_rate=0)
+        return _judge(ids, scene, log, took)
 
 
 def _disturb(plan: Plan, crowd: Crowd, began: float) -> None:
@@ -223,28 +123,27 @@ def _disturb(plan: Plan, crowd: Crowd, began: float) -> None:
             crowd.pause(place, now + plan.lease * chance.uniform(1.2, 2))
 
 
-def _settle(plan: Plan, crowd: Crowd, server: standin.Standin, began: float) -> None:
+def _settle(plan: Plan, crowd: Crowd, scene: Stage, began: float) -> None:
     """Until every job has ended, every paused worker has had its say, and the queue is empty; or the time is over."""
-    while time.monotonic() - began < plan.most_seconds:
+    deadline = began + plan.most_seconds
+    while crowd.paused and time.monotonic() < deadline:
         crowd.wake(time.monotonic())
-        stats = server.stats()
-        if not crowd.paused and stats["finished"] >= plan.jobs and stats["left"] == 0:
-            time.sleep(1)  # what a worker woken last still tries to write
-            return
         time.sleep(0.1)
+    if scene.await_end(plan.jobs, deadline):
+        time.sleep(1)  # what a worker woken last still tries to write
 
 
-def _judge(ids: list[str], server: standin.Standin, clients: dict[str, Any], log: Path, took: float) -> Verdict:
-    items = {item["jobId"]["S"]: item for item in clients["dynamodb"].scan(TableName=TABLE)["Items"]}
-    statuses = Counter(items.get(job_id, {}).get("status", {}).get("S", "absent") for job_id in ids)
+def _judge(ids: list[str], scene: Stage, log: Path, took: float) -> Verdict:
+    records = scene.records()
     executions = Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
-    stats = server.stats()
+    stats = scene.server.stats()
+    statuses = {job_id: records[job_id]["status"] if job_id in records else "absent" for job_id in ids}
     return Verdict(
         seconds=took,
-        statuses=dict(statuses),
-        lost=[job_id for job_id in ids if items.get(job_id, {}).get("status", {}).get("S") not in TERMINAL],
-        twice=server.history()["twice"],
-        overwritten=[job_id for job_id, item in items.items() if not _is_own(item)],
+        statuses=dict(Counter(statuses.values())),
+        lost=[job_id for job_id, status in statuses.items() if status not in TERMINAL],
+        twice=scene.server.history()["twice"],
+        overwritten=[job_id for job_id, record in records.items() if not _is_own(record)],
         extra=sum(executions.values()) - len(executions),
         messages_left=stats["left"],
         calls=sum(stats["calls"].values()),
@@ -252,12 +151,11 @@ def _judge(ids: list[str], server: standin.Standin, clients: dict[str, Any], log
     )
 
 
-def _is_own(item: dict[str, Any]) -> bool:
+def _is_own(record: Record) -> bool:
     """Whether the result says that it is the record's job's and of its last attempt."""
-    if item["status"]["S"] != "SUCCEEDED":
-        return "result" not in item
-    result = json.loads(item["result"]["S"])
-    return bool(result == {"job": item["jobId"]["S"], "attempt": int(item["attempt"]["N"])})
+    if record["status"] != "SUCCEEDED":
+        return "result" not in record
+    return bool(json.loads(record["result"]) == {"job": record["jobId"], "attempt": record["attempt"]})
 
 
 def main() -> int:

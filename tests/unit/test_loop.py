@@ -13,12 +13,13 @@ from botocore.parsers import ResponseParserError
 from asyncjobs.jobs.leases import Claim, NewJob
 from asyncjobs.jobs.queue import Message, PoisonError
 from asyncjobs.testing import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
-from asyncjobs.worker.executor import Attempt, Slot, StartError
+from asyncjobs.worker.executor import Attempt, Control, Slot, StartError
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.loop import Worker
 from asyncjobs.worker.metrics import Metrics
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.runner import Runner
+from asyncjobs.worker.slots import SlotPool
 
 WITHIN = 10.0  # seconds; reached only by a test that fails
 
@@ -275,12 +276,12 @@ def test_without_its_receiver_the_worker_ends_with_an_error(world: World, stop_t
     gate = Gate()
 
     class DyingQueue(InMemoryQueue):
-        async def receive(self, most: int) -> list[Message | PoisonError]:
+        async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
             if gate.running:
                 if stop_timeout > 1:
                     gate.open.set()
                 raise Died
-            return await super().receive(most)
+            return await super().receive(most, wait=wait)
 
     world.queue = DyingQueue(world.clock)
     world.queue.send(job_id(1))
@@ -403,12 +404,12 @@ def test_the_more_there_is_the_more_is_received_at_once(world: World) -> None:
     class Counting(InMemoryQueue):
         receiving = 0
 
-        async def receive(self, most: int) -> list[Message | PoisonError]:
+        async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
             self.receiving += 1
             asked.append(self.receiving)
             try:
                 await asyncio.sleep(0.001)
-                return await super().receive(most)
+                return await super().receive(most, wait=wait)
             finally:
                 self.receiving -= 1
 
@@ -422,3 +423,50 @@ def test_the_more_there_is_the_more_is_received_at_once(world: World) -> None:
     asked.clear()
     eventually(lambda: len(asked) > 5)
     assert max(asked[3:]) == 1  # of an empty queue, one asks
+
+
+def test_with_no_slot_free_no_receive_lies_in_wait(world: World) -> None:
+    """What arrives later, another worker may have a slot for."""
+    gate = Gate()
+    waits: list[tuple[bool, int]] = []
+
+    class Watched(InMemoryQueue):
+        async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
+            waits.append((wait, gate.running))
+            return await super().receive(most, wait=wait)
+
+    def short_then_long(attempt: Attempt) -> Outcome:
+        return Succeeded(json_text="1") if attempt.job_id < job_id(39) else gate(attempt)
+
+    world.queue = Watched(world.clock)
+    for number in range(10, 40):
+        world.queue.send(job_id(number))
+    world.start([FakeSlot(short_then_long)])
+    eventually(lambda: gate.running)
+    gate.open.set()
+    eventually(lambda: world.queue.left == [])
+    assert (True, 1) not in waits
+    assert {wait for wait, _ in waits} == {True, False}
+
+
+def test_a_job_that_is_long_at_work_is_expected_to_stay_there() -> None:
+    async def scenario() -> list[int]:
+        clock = Clock()
+        slots = [FakeSlot(), FakeSlot()]
+        pool = SlotPool(slots, clock=clock)
+        for _ in range(2):
+            pool.give(await taken(pool), 0.01)
+        found = [pool.ahead]
+        for _ in slots:
+            await taken(pool)
+            found.append(pool.ahead)
+            clock.now += 5
+            found.append(pool.ahead)
+        return found
+
+    async def taken(pool: SlotPool) -> Slot:
+        slot = await pool.take(Control())
+        assert slot is not None
+        return slot
+
+    assert asyncio.run(scenario()) == [20, 20, 10, 10, 0]

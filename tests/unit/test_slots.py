@@ -59,6 +59,13 @@ def flood(job):
         print("x" * 100)
     return "done"
 
+def silence(job):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    sys.stderr.close()
+    sys.stderr = None
+    return "silent"
+
 async def sleep(job):
     await asyncio.sleep(300)
 
@@ -388,6 +395,21 @@ def test_a_process_is_replaced_when_its_handlers_have_left_too_much_behind(
 
 def test_a_flood_of_output_does_not_block_the_handler(process_slot: ProcessSlot, run: Runs) -> None:
     assert value(run(process_slot, "flood")) == "done"
+
+
+def test_the_rest_of_a_flood_is_not_logged_as_the_next_job_s(process_slot: ProcessSlot, log: Lines, run: Runs) -> None:
+    before = len(log.lines)
+    for _ in range(3):
+        run(process_slot, "flood")
+        run(process_slot, "what")
+    of = {line["jobId"] for line in log.lines[before:] if line["message"] == "x" * 100}
+    assert of == {"1795416232123-flood"}
+
+
+def test_a_handler_that_does_away_with_its_output_has_its_result(process_slot: ProcessSlot, run: Runs) -> None:
+    assert value(run(process_slot, "silence")) == "silent"
+    assert value(run(process_slot, "what")) == "hello"
+    run(process_slot, "kill")  # the next tests have a new process
 
 
 def test_a_timeout_ends_all_that_the_handler_started(process_slot: ProcessSlot, run: Runs) -> None:
