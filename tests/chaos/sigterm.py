@@ -191,7 +191,7 @@ def _under_load(plan: Plan, scene: Stage, crowd: Crowd, leaves: Leaves, deadline
 def _all_at_once(plan: Plan, scene: Stage, crowd: Crowd, leaves: Leaves, log: Path, deadline: float) -> list[str]:
     """Nobody is left, and there is more to do than they could have had; gives the jobs' ids."""
     slots = plan.workers * plan.slots
-    ids = scene.send("rest", [str(LONG[1])] * 2 * slots)
+    ids = scene.send("rest", [str(plan.stop_timeout + 1)] * 2 * slots)
     _await(lambda: _lines(log, "start ", "-rest-") >= slots, deadline)
     for worker in crowd.members:
         leaves.tell(worker)
