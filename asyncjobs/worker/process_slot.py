@@ -94,16 +94,17 @@ class ProcessSlot:
             attempt.control.on_stop(None)
 
     def close(self) -> None:
-        """End the child and everything it has started."""
-        if self._process is not None:
-            kill_tree(self._process.pid)
-            self._process.wait()
-            if self._output is not None:
-                self._output.join()
-            self._process = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """End the child and everything it has started. An attempt's end and its canceller may both want to."""
+        process, self._process = self._process, None
+        connection, self._connection = self._connection, None
+        output, self._output = self._output, None
+        if process is not None:
+            kill_tree(process.pid)
+            process.wait()
+        if output is not None:
+            output.join()
+        if connection is not None:
+            connection.close()
 
     def _await_ready(self) -> None:
         connection = self._connection
@@ -159,7 +160,7 @@ class ProcessSlot:
         self.close()
         if attempt.control.stopped:
             return Stopped()
-        code = process.returncode
+        code = process.wait()
         if code >= 0:
             return Failed(f"Crashed (exit {code})", f"the handler's process died: exit {code}")
         reason = killed_by(-code, self._kills_before, self._oom_kills)

@@ -618,3 +618,14 @@ def test_a_command_is_stopped_from_outside(command: Make, run: Runs) -> None:
 def test_a_program_that_is_not_there(log: Lines) -> None:
     with pytest.raises(StartError, match="there is no program no-such-program-anywhere"):
         CommandSlot(["no-such-program-anywhere"], log).start()
+
+
+def test_a_slot_may_be_closed_by_several_at_once(process_slot: ProcessSlot):
+    """Its attempt's end and whoever cancelled it both close it; an error in a thread fails a test."""
+    for _ in range(3):
+        process_slot.start()
+        closing = [threading.Thread(target=process_slot.close) for _ in range(8)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
