@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +18,11 @@ REGION = "us-east-1"
 
 
 def has_compiler() -> bool:
-    return shutil.which("rustc") is not None
+    """Whether there is one that works: rustup's `rustc` is there without any toolchain behind it, too."""
+    try:
+        return subprocess.run(("rustc", "--version"), capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def build() -> Path:
