@@ -100,7 +100,8 @@ class Network:
         ours = [group for group in groups if tag_dict(group.get("Tags")).get(STACK_TAG) == self._context.names.stack]
         if groups and not ours:
             require_ours(tag_dict(groups[0].get("Tags")), self._context.names.stack, self.title)
-        return ours[0] if ours else None  # each VPC has names of its own: a namesake in another one is no obstacle
+        # Each VPC has names of its own: beside ours there may be a namesake in another one.
+        return ours[0] if ours else None
 
     def _outputs(self, group: SecurityGroupTypeDef) -> dict[str, str]:
         return {"security group": group["GroupId"], "vpc": group.get("VpcId", "")}

@@ -13,7 +13,7 @@ import pytest
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
-from sessions import ACCOUNT, REGION, onlooker
+from sessions import ACCOUNT, REGION, onlooker, session
 
 from asyncjobs.aws import Clients, Waiter
 from asyncjobs.config import Config
@@ -119,6 +119,13 @@ def properties() -> dict[str, Mapping[str, Any]]:
             left_out = {"task definition", "network", "stages", "vpc"}
             found[resource.step] = {key: value for key, value in state.properties.items() if key not in left_out}
     return found
+
+
+def undisturbed() -> tuple[Any, Any]:
+    """Inventory and properties of a stack that nothing came in the way of, in an account of its own."""
+    with account(pytest.MonkeyPatch()):
+        up(session())
+        return inventory(), properties()
 
 
 def differences(expected: tuple[Any, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from behaviours import (
     patient,
 )
 from botocore.exceptions import ClientError
-from crash import CLOCK, NAMES, account, differences, down, inventory, properties, resources, up
+from crash import CLOCK, NAMES, account, differences, down, inventory, resources, undisturbed, up
 from sessions import session
 
 from asyncjobs.progress import NullProgress, RecordingProgress
@@ -41,10 +41,7 @@ def empty_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clean() -> Any:
-    """What a stack is like that AWS put nothing in the way of."""
-    with account(pytest.MonkeyPatch()):
-        up(session())
-        return inventory(), properties()
+    return undisturbed()
 
 
 @pytest.mark.parametrize("behaviour", ALL, ids=lambda kind: kind.__name__)

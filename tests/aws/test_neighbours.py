@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
-from crash import CLOCK, NAMES, account, differences, down, inventory, properties, resources, up
+from crash import CLOCK, NAMES, account, differences, down, inventory, resources, undisturbed, up
 from sessions import session
 
 from asyncjobs.errors import AsyncJobsError
@@ -31,9 +31,7 @@ def empty_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clean() -> Any:
-    with account(pytest.MonkeyPatch()):
-        up(session())
-        return inventory(), properties()
+    return undisturbed()
 
 
 def at_once(*works: Callable[[], object]) -> list[Exception]:
