@@ -86,6 +86,6 @@ def test_only_the_transitions_of_the_design(hosts: Hosts) -> None:
     run_state_machine_as_test(
         lambda: Lifecycle(OnDynamo(hosts, queue_url)),
         settings=settings(
-            max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=10, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

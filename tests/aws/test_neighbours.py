@@ -18,7 +18,7 @@ from asyncjobs.progress import NullProgress
 from asyncjobs.provision.engine import Engine
 from asyncjobs.provision.plan import plan_up, read_all
 
-PAIRS = int(os.environ.get("PAIRS", "3"))
+PAIRS = int(os.environ.get("PAIRS", "1"))
 OTHER_REGION = "us-east-1"
 OTHER_ACCOUNT = "999999999999"
 
