@@ -14,8 +14,10 @@ from asyncjobs.commands.session import Session
 from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine
 from asyncjobs.console.progress import Display
 from asyncjobs.errors import ConfigError
-from asyncjobs.provision.engine import Engine, Report
+from asyncjobs.provision.context import Context
+from asyncjobs.provision.engine import Engine, Report, StepsFailedError
 from asyncjobs.provision.halt import Halt
+from asyncjobs.provision.lock import Lock
 from asyncjobs.provision.plan import Plan, plan_up, read_all
 from asyncjobs.provision.stack import stack_resources
 from asyncjobs.state import StackMemory
@@ -70,11 +72,19 @@ def run(
         # Before anything is made, so that `down` and `logs` know where to look even if this ends half-way.
         session.state.remember(session.stack, _memory(session, place))
         with display.shown(), interruptible(halt):
-            report = Engine(display, halt).up(plan)
+            report = _carry_out(plan, context, Engine(display, halt))
         url = report.outputs["api"]["url"]
         key = report.outputs.get("api-key", {}).get("key", "")
         session.state.remember(session.stack, StackMemory(place.name, place.names.region, url, key))
     _show_report(session, place, report, url)
+
+
+def _carry_out(plan: Plan, context: Context, engine: Engine) -> Report:
+    try:
+        return engine.up(plan)
+    except StepsFailedError:
+        Lock(context).give_back()
+        raise
 
 
 def _confirm(session: Session, place: Target, plan: Plan) -> None:

@@ -25,7 +25,7 @@ _EXPIRES_SECONDS = 86_400
 
 
 class Lock:
-    """Held for a lease, and not given back: what it was taken for is then there, and nobody asks for it again."""
+    """Held for a lease. An `up` that went well does not give it back: all is there, and nobody asks for it again."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -58,7 +58,7 @@ class Lock:
                 return make()
             except Exception as error:
                 if not limited(error):
-                    self._give_back()
+                    self.give_back()
                 raise
 
         waiter = self._context.waiter
@@ -75,8 +75,8 @@ class Lock:
         with suppress(ClientError, BotoCoreError):
             self._dynamodb.delete_item(TableName=self._context.names.table, Key={"jobId": {"S": ITEM}})
 
-    def _give_back(self) -> None:
-        """What failed must not hold back the next `up`; if this fails too, the lease runs out."""
+    def give_back(self) -> None:
+        """An `up` that failed must not hold back the next one; if this fails too, the lease runs out."""
         self._until = 0.0
         with suppress(ClientError, BotoCoreError):
             self._dynamodb.delete_item(
