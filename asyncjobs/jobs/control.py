@@ -15,11 +15,9 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.jobs import ids
 from asyncjobs.jobs.aws_errors import error_code
+from asyncjobs.jobs.queue import NO_BODY
 from asyncjobs.jobs.record import CANCELLED, QUEUED, TERMINAL, Item, iso_time, shard_key
 from asyncjobs.jobs.store import DAY_SECONDS
-
-# What a message must have for a body; the job's payload is where its record says.
-NO_BODY = "-"
 
 
 @dataclass(frozen=True)
@@ -130,12 +128,14 @@ class JobControl:
         return record if expires > self._now() else {}
 
     def _send(self, record: Item, generation: int) -> None:
-        """The payload too where it is in the record, so that the message can be looked at."""
+        """The payload too, or where it is, so that the message can be looked at."""
         attributes = {
             "jobId": record["jobId"]["S"],
             "contentType": record["contentType"]["S"],
             "generation": str(generation),
         }
+        if "payloadLocation" in record:
+            attributes["payloadKey"] = record["payloadLocation"]["M"]["key"]["S"]
         payload = next(iter(record.get("payload", {"S": ""}).values()))
         if isinstance(payload, bytes):
             payload, attributes["encoding"] = base64.b64encode(payload).decode(), "base64"

@@ -43,7 +43,9 @@ class World:
             now=lambda: self.now,
         )
         self.store: Any = Waiting(store, hosts.loop)
-        self.queue: Any = Waiting(SqsJobQueue(hosts.sqs_api, url, lease_seconds=30, wait_seconds=0), hosts.loop)
+        self.queue: Any = Waiting(
+            SqsJobQueue(hosts.sqs_api, url, bucket="bucket", lease_seconds=30, wait_seconds=0), hosts.loop
+        )
         self.control = JobControl(
             hosts.dynamodb, hosts.sqs, table=TABLE, queue_url=url, result_days=30, now=lambda: self.now
         )
@@ -112,7 +114,7 @@ def test_what_has_ended_is_not_cancelled(world: World) -> None:
     assert world.record() == before
 
 
-@pytest.mark.parametrize("payload", ["a text ☕", b"\x00\xff", Location("b", "k")])
+@pytest.mark.parametrize("payload", ["a text ☕", b"\x00\xff", Location("bucket", f"payloads/{ID}/{'0a' * 32}")])
 def test_a_retry_runs_the_job_again_from_its_first_attempt(world: World, payload: str | bytes | Location) -> None:
     job = NewJob(ID, "text/plain", payload)
     world.store.fail(world.claim(job), "ValueError", "no")

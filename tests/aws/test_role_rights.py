@@ -60,7 +60,7 @@ def test_a_worker_needs_all_that_the_task_role_allows_and_no_more(iam: Iam, tmp_
     )
     # moto knows no such call; that it was made, and what for, is all that is asked here.
     iam.answers = {"BatchExecuteStatement": lambda: refusal(400, "UnknownOperationException", "")}
-    queue = SqsJobQueue(BotoApi(sqs), url, lease_seconds=30, wait_seconds=0)
+    queue = SqsJobQueue(BotoApi(sqs), url, bucket=NAMES.bucket, lease_seconds=30, wait_seconds=0)
 
     def store() -> DynamoJobStore:
         return DynamoJobStore(
@@ -94,7 +94,7 @@ async def work(
     assert isinstance(message, Message)
     claim = await second.claim(await objects.keep_payload(message))
     assert isinstance(claim, Claimed)
-    assert await objects.read_payload(claim.job.payload) == BIG.encode()
+    assert await objects.read_payload(claim.job.payload, lambda: directory) == BIG.encode()
     await second.heartbeat(claim.lease)
     await second.progress(claim.lease, 0.5, "half")
     file = directory / "result"
