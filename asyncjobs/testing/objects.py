@@ -11,9 +11,8 @@ from botocore.exceptions import ClientError
 from asyncjobs.jobs.leases import Lease, Location, NewJob, Result, payload_prefix
 from asyncjobs.jobs.queue import Message
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD
-from asyncjobs.worker.job import PAYLOAD_FILE
+from asyncjobs.worker.job import PAYLOAD_FILE, PAYLOAD_IN_MEMORY
 from asyncjobs.worker.outcome import Succeeded
-from asyncjobs.worker.payloads import PAYLOAD_IN_MEMORY
 
 
 class InMemoryObjects:

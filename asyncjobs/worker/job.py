@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PAYLOAD_IN_MEMORY = 1024 * 1024  # bytes; a bigger one comes as a file
 PAYLOAD_FILE = "payload"  # its name in the attempt's folder
 
 

@@ -12,12 +12,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from boto3.s3.transfer import TransferConfig
-
 from asyncjobs.jobs.leases import Lease, Location, NewJob, Result, payload_prefix
 from asyncjobs.jobs.queue import Message
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
-from asyncjobs.worker.job import PAYLOAD_FILE
+from asyncjobs.jobs.uploads import CONNECTIONS, TRANSFER
+from asyncjobs.worker.job import PAYLOAD_FILE, PAYLOAD_IN_MEMORY
 from asyncjobs.worker.outcome import Succeeded
 
 if TYPE_CHECKING:
@@ -26,12 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AT_ONCE = 8
-_CONNECTIONS = 4  # of one transfer in parts
-MOST_CONNECTIONS = _AT_ONCE * _CONNECTIONS
-# What is read at a worker's leisure may be big, what it holds in memory may not. Parts that arrive faster than the disk
-# takes them would fill 250 MB with boto3's own setting.
-_TRANSFER = TransferConfig(max_concurrency=_CONNECTIONS, max_io_queue=16)
-PAYLOAD_IN_MEMORY = 1024 * 1024  # bytes of a payload from the bucket; a bigger one becomes a file
+MOST_CONNECTIONS = _AT_ONCE * CONNECTIONS
 _ONE_PUT = 8 * 1024 * 1024  # bytes; more goes in parts, and beyond 5 GB it must
 
 
@@ -113,7 +107,7 @@ class S3ObjectStore:
         def put() -> None:
             at, extra = (location.bucket, location.key), {"ContentType": content_type}
             if len(data) > _ONE_PUT:
-                self._client.upload_fileobj(BytesIO(data), *at, ExtraArgs=extra, Config=_TRANSFER)
+                self._client.upload_fileobj(BytesIO(data), *at, ExtraArgs=extra, Config=TRANSFER)
             else:
                 self._client.put_object(Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type)
 
@@ -125,7 +119,7 @@ class S3ObjectStore:
     def _upload(self, file: Path, location: Location, content_type: str) -> None:
         # Streams, in parts where the file is big.
         settings = {"ContentType": content_type}
-        self._client.upload_file(str(file), location.bucket, location.key, ExtraArgs=settings, Config=_TRANSFER)
+        self._client.upload_file(str(file), location.bucket, location.key, ExtraArgs=settings, Config=TRANSFER)
 
     def _read(self, location: Location, make_directory: Callable[[], Path]) -> bytes | Path:
         answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
@@ -134,5 +128,5 @@ class S3ObjectStore:
                 return body.read()
         # Asked for anew, because this way it comes in parts, each of which is tried again by itself.
         file = make_directory() / PAYLOAD_FILE
-        self._client.download_file(location.bucket, location.key, str(file), Config=_TRANSFER)
+        self._client.download_file(location.bucket, location.key, str(file), Config=TRANSFER)
         return file
