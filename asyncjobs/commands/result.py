@@ -33,7 +33,7 @@ def run(session: Session, *, job_id: str, file: Path | None) -> None:
         show_result(session, job)
         return
     try:
-        _write(session, job, file)
+        save_result(session, job, file)
     except OSError as error:
         raise UsageError(f"{file} cannot be written.", why=error.strerror or str(error)) from error
     if session.output.as_json:
@@ -52,7 +52,8 @@ def show_result(session: Session, job: dict[str, Any]) -> None:
             session.output.raw(chunk)
 
 
-def _write(session: Session, job: dict[str, Any], file: Path) -> None:
+def save_result(session: Session, job: dict[str, Any], file: Path) -> None:
+    """Write the result of a job that succeeded to a file. Raises OSError, too."""
     if "resultLocation" not in job:
         file.write_bytes(_readable(job))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from test_posture import (
 )
 
 from asyncjobs.aws import Clients, Waiter
-from asyncjobs.commands import down, info, logs, result, retry
+from asyncjobs.commands import down, info, logs, result, retry, upload
 from asyncjobs.commands import up as up_command
 from asyncjobs.commands.session import Options, Session
 from asyncjobs.config import Config
@@ -141,7 +142,16 @@ def operate(iam: Iam, session: Session) -> None:
         session.client()  # `submit`, `status`: on a machine that did not bring the stack up
         logs.run(session, job_id=None, follow=False, since="10m")
         result.show_result(session, job)
+        result.save_result(session, job, session.directory / "result")
+        for size in (1, 9_000_000):  # in one piece, and in parts
+            upload.submit(session, payload_file(session, size), job_id, "text/plain")
         retry.run(session, job_id=job_id)
+
+
+def payload_file(session: Session, size: int) -> Path:
+    file = session.directory / "payload"
+    file.write_bytes(b"x" * size)
+    return file
 
 
 def ended_job(there: Clients) -> str:

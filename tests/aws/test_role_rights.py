@@ -15,7 +15,7 @@ from moto import mock_aws
 from moto_mends import mend
 
 from asyncjobs.jobs.api import BotoApi
-from asyncjobs.jobs.leases import Claimed
+from asyncjobs.jobs.leases import Claimed, Location
 from asyncjobs.jobs.queue import Message, SqsJobQueue
 from asyncjobs.jobs.store import DynamoJobStore
 from asyncjobs.provision.api_document import ApiSettings, render
@@ -76,6 +76,13 @@ def test_a_worker_needs_all_that_the_task_role_allows_and_no_more(iam: Iam, tmp_
     assert {need.action for need in needed} == allowed - NOT_BY_CALL
 
 
+async def sent_by_pointer() -> Location:
+    """What only a person's `submit` may put there."""
+    location = Location(NAMES.bucket, f"payloads/{JOB}/{'0a' * 32}")
+    await asyncio.to_thread(client("s3").put_object, Bucket=location.bucket, Key=location.key, Body=b"x" * 9_000_000)
+    return location
+
+
 async def work(
     queue: SqsJobQueue, store: Callable[[], DynamoJobStore], objects: S3ObjectStore, directory: Path
 ) -> None:
@@ -95,6 +102,7 @@ async def work(
     claim = await second.claim(await objects.keep_payload(message))
     assert isinstance(claim, Claimed)
     assert await objects.read_payload(claim.job.payload, lambda: directory) == BIG.encode()
+    assert await objects.read_payload(await sent_by_pointer(), lambda: directory) == directory / "payload"
     await second.heartbeat(claim.lease)
     await second.progress(claim.lease, 0.5, "half")
     file = directory / "result"
