@@ -87,6 +87,7 @@ class JobControl:
             ":zero": {"N": "0"},
             ":queued": {"S": QUEUED},
             ":running": {"S": "RUNNING"},
+            ":seconds": {"N": str(now // 1000)},
         }
         update = (
             "SET #status = :cancelled, #statusShard = :shard, #finishedAt = :now, #expiresAt = :expires,"
@@ -94,10 +95,12 @@ class JobControl:
             " #generation = if_not_exists(#generation, :one), #attempt = if_not_exists(#attempt, :zero)"
             " REMOVE #leaseUntil"
         )
-        condition = "attribute_not_exists(#jobId) OR #status = :queued OR #status = :running"
+        condition = "attribute_not_exists(#jobId) OR (#status IN (:queued, :running) AND #expiresAt > :seconds)"
         done = self._write(job_id, update, condition, names, values)
         if done.ok:
             return Changed(done.record)
+        if not self._lasting(done.record):
+            return Unchanged({}, "it has no record any more")
         return Unchanged(done.record, f"it is {done.record['status']['S']} already")
 
     def retry(self, job_id: str) -> Changed | Unchanged:
@@ -122,8 +125,10 @@ class JobControl:
 
     def _read(self, job_id: str) -> Item:
         answer = self._dynamodb.get_item(TableName=self._table, Key={"jobId": {"S": job_id}}, ConsistentRead=True)
-        record: Item = answer.get("Item", {})
-        # DynamoDB deletes what has expired hours later; until then it counts as gone, as it does for GET.
+        return self._lasting(answer.get("Item", {}))
+
+    def _lasting(self, record: Item) -> Item:
+        """DynamoDB deletes what has expired hours later; until then it counts as gone, as it does for GET."""
         expires = int(record.get("expiresAt", {}).get("N", "0"))
         return record if expires > self._now() else {}
 

@@ -105,6 +105,20 @@ def test_a_running_job_is_cancelled_and_its_worker_told(world: World, write: Cal
     assert world.record() == before
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_expired_record_counts_as_none(world: World, ended: bool) -> None:
+    """DynamoDB deletes it hours later; the API answers 404 from then on."""
+    lease = world.claim()
+    if ended:
+        world.store.succeed(lease, Result(json_text="1"))
+    before = world.record()
+    world.now += 31 * 86_400
+    for refused in (world.control.cancel(ID), world.control.retry(ID)):
+        assert isinstance(refused, Unchanged)
+        assert refused.record == {}
+    assert world.record() == before
+
+
 def test_what_has_ended_is_not_cancelled(world: World) -> None:
     world.store.succeed(world.claim(), Result(json_text="1"))
     before = world.record()

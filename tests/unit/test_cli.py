@@ -234,3 +234,7 @@ def test_log_lines_are_readable_and_foreign_ones_are_left_alone():
     assert readable(line) == "T  info  1-a  hello"
     assert readable("plain [text]\n") == "plain [text]"
     assert readable('"json, but no object"') == '"json, but no object"'
+
+
+def test_metrics_are_no_line_for_a_person():
+    assert readable('{"time": "T", "level": "info", "message": "metrics", "_aws": {"Timestamp": 1}}') is None
