@@ -44,7 +44,7 @@ class JobControl:
     """Cancels and retries jobs of one stack.
 
     Args:
-        dynamodb, sqs: boto3's clients.
+        dynamodb, sqs, s3: boto3's clients.
         result_days: How long a record is kept after this.
         now: Epoch seconds.
     """
@@ -53,6 +53,7 @@ class JobControl:
         self,
         dynamodb: Any,
         sqs: Any,
+        s3: Any,
         *,
         table: str,
         queue_url: str,
@@ -61,6 +62,7 @@ class JobControl:
     ) -> None:
         self._dynamodb = dynamodb
         self._sqs = sqs
+        self._s3 = s3
         self._table = table
         self._queue_url = queue_url
         self._result_seconds = result_days * DAY_SECONDS
@@ -117,6 +119,8 @@ class JobControl:
             return Unchanged(record, f"it is {status}")
         if "payload" not in record and "payloadLocation" not in record:
             return Unchanged(record, "it was cancelled before a worker saw it, so its payload was not kept")
+        if "payloadLocation" in record and not self._renew(record):
+            return Unchanged(record, "its payload is not in the bucket any more")
         self._send(record, generation + 1)
         done = self._mark(job_id, generation)
         if done.ok or int(done.record.get("generation", {}).get("N", "0")) == generation + 1:
@@ -131,6 +135,23 @@ class JobControl:
         """DynamoDB deletes what has expired hours later; until then it counts as gone, as it does for GET."""
         expires = int(record.get("expiresAt", {}).get("N", "0"))
         return record if expires > self._now() else {}
+
+    def _renew(self, record: Item) -> bool:
+        """Let the payload last as long as the record will now; False if it is gone.
+
+        S3 counts its days from when an object was last written, and copied onto itself it is.
+        """
+        at = record["payloadLocation"]["M"]
+        source = {"Bucket": at["bucket"]["S"], "Key": at["key"]["S"]}
+        # S3 copies nothing onto itself that stays exactly as it is.
+        changed = {"MetadataDirective": "REPLACE", "ContentType": record["contentType"]["S"]}
+        try:
+            self._s3.copy(source, source["Bucket"], source["Key"], ExtraArgs=changed)
+        except ClientError as error:
+            if error_code(error) not in ("404", "NoSuchKey"):
+                raise
+            return False
+        return True
 
     def _send(self, record: Item, generation: int) -> None:
         """The payload too, or where it is, so that the message can be looked at."""

@@ -167,6 +167,8 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
             ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"),
             _call("operate", _to("s3:PutObject", OBJECTS)),
         ),
+        # `retry` writes a payload anew, so that it lasts.
+        **dict.fromkeys(("CopyObject", "UploadPartCopy"), _call("operate", _to("s3:GetObject s3:PutObject", OBJECTS))),
     },
     "iam": {
         "GetRole": _call("up down", _to("iam:GetRole", ROLES)),

@@ -23,7 +23,7 @@ from asyncjobs.permissions.calls import CALLS, Grant
 NAMES = Names("demo", "123456789012", "eu-west-1")
 PREFIX = f"{NAMES.region}:{NAMES.account}"
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions
-MULTIPART = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
+MULTIPART = {"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload"}
 LOGS_THAT_TAG = {"logs:ListTagsForResource", "logs:TagResource"}
 Policy = Mapping[str, Any]
 Answer = tuple[Any, dict[str, Any]]

@@ -114,6 +114,7 @@ def tags_bucket(request: Request) -> bool:
 RENAMED = {
     "HeadBucket": "ListBucket",
     "HeadObject": "GetObject",
+    "CopyObject": "PutObject",
     **dict.fromkeys(MULTIPART, "PutObject"),
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
