@@ -330,7 +330,8 @@ def permissions(
 ) -> None:
     """Print the smallest IAM policy for those who run these commands.
 
-    `up` and `down` are the commands; `operate` is the others: info, logs, result, retry, big payloads, and looking up a stack's API.
+    `up` and `down` are the commands; `operate` is the others: info, logs, result, retry, big payloads and looking up
+    a stack's API.
 
     \b
     Example:  asyncjobs permissions up --account 123456789012
