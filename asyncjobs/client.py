@@ -132,7 +132,10 @@ class JobsClient:
             job = self.get(job_id)
         except NotFoundError as error:
             raise ApiError(
-                "The API does not take this job id.", status=400, code="InvalidJobId", why=error.why
+                f"The API does not take the job id {job_id}.",
+                status=400,
+                code="InvalidJobId",
+                why="It is malformed, from the future, or older than the queue keeps messages.",
             ) from error
         if job["status"] != "QUEUED":
             return  # sent before, and a worker has its payload

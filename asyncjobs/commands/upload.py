@@ -48,7 +48,9 @@ def _target(session: Session, size: int) -> Target:
         return target_of_api(session)
     except CredentialsError as error:
         raise CredentialsError(
-            f"The payload is too large for the API: {size:,} bytes. {error.what}", why=_WHY, hint=error.hint
+            f"The payload is too large for the API: {size:,} bytes.",
+            why=f"{_WHY} {error.what[:1].upper()}{error.what[1:]}",
+            hint=error.hint,
         ) from error
 
 

@@ -247,7 +247,7 @@ def test_an_id_that_the_api_would_refuse_is_not_uploaded(api: Api):
     api.answers = [(404, {"error": "JobNotFound", "message": "from the future"})]
     with pytest.raises(ApiError) as caught:
         client(api, upload=uploaded).submit(b"x" * (LARGEST_MESSAGE + 1), content_type="text/plain", job_id="x")
-    assert (caught.value.code, caught.value.why) == ("InvalidJobId", "from the future")
+    assert (caught.value.status, caught.value.code) == (400, "InvalidJobId")
     assert uploaded.jobs == []
 
 
