@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import (
     BotoCoreError,
@@ -215,6 +216,8 @@ def error_message(error: BaseException) -> str:
 
 def translate(error: Exception, doing: str = "") -> AsyncJobsError:
     """Turn a botocore error into ours. `doing` names what was being done ("table asyncjobs-demo")."""
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, ClientError):
+        error = error.__context__  # why an upload failed
     prefix = f"{doing}: " if doing else ""
     if isinstance(error, _NO_CREDENTIALS):
         return CredentialsError(f"{prefix}there are no usable AWS credentials.", why=str(error), hint=CREDENTIALS_HINT)
@@ -276,7 +279,7 @@ def translated(doing: str = "") -> Iterator[None]:
     """Within it, botocore's errors come out as ours."""
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, Boto3Error) as error:
         raise translate(error, doing) from error
 
 

@@ -172,6 +172,8 @@ def submit(
 ) -> None:
     """Submit files; prints a job id for each.
 
+    What the API cannot take (1 MiB) goes into the stack's bucket, which takes AWS credentials.
+
     \b
     Example:  JOB=$(asyncjobs submit file.txt)
     """
@@ -328,7 +330,8 @@ def permissions(
 ) -> None:
     """Print the smallest IAM policy for those who run these commands.
 
-    `up` and `down` are the commands; `operate` is the others: info, logs, result, and looking up a stack's API.
+    `up` and `down` are the commands; `operate` is the others: info, logs, result, retry, big payloads and looking up
+    a stack's API.
 
     \b
     Example:  asyncjobs permissions up --account 123456789012

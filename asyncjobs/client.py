@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -29,10 +31,18 @@ from asyncjobs.errors import (
 from asyncjobs.jobs import ids
 
 Job = dict[str, Any]
+# Puts a payload into the stack's bucket and queues its job: the file, the job's id, the content type.
+Upload = Callable[[Path, str, str], None]
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 # Every request is safe to repeat: a submission is a PUT under an id of our own, and a job is cancelled once.
 _RETRIED = (429, 500, 502, 503, 504)
+# Of SQS, for body and attributes together; what is bigger no API of ours takes.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+LARGEST_MESSAGE = 1024 * 1024
+_NAME_THE_STACK = (
+    'Larger ones go into the stack\'s bucket: JobsClient(url, key, stack="…"), with AWS credentials of its account.'
+)
 _FIRST_POLL, _LONGEST_POLL = 0.2, 3.0  # seconds
 
 
@@ -43,7 +53,10 @@ class JobsClient:
         url: Where the API's stage answers, without a slash at the end.
         key: The API key; "" for an API without one.
         retries: How often a request is repeated when the network or the API fails.
+        stack: The stack's name. Payloads that no message can carry go into its bucket, with AWS credentials and a
+            region as boto3 finds them.
         fetch: Reads an object of S3, given its `bucket` and `key`; boto3 does by default.
+        upload: Submits such a payload in another way.
         sleep, clock: Injected in tests.
 
     Raises (every method):
@@ -58,7 +71,9 @@ class JobsClient:
         key: str = "",
         *,
         retries: int = 4,
+        stack: str = "",
         fetch: Callable[[Mapping[str, str]], bytes] | None = None,
+        upload: Upload | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +81,7 @@ class JobsClient:
         self._url = url.rstrip("/")
         self._headers = {"x-api-key": key} if key else {}
         self._fetch = fetch or _fetch_from_s3
+        self._upload = upload or (partial(_upload_to, stack) if stack else None)
         self._sleep = sleep
         self._clock = clock
         self._pool = urllib3.PoolManager(
@@ -80,17 +96,58 @@ class JobsClient:
             ),
         )
 
-    def submit(self, payload: bytes, *, content_type: str, job_id: str | None = None) -> str:
+    def submit(self, payload: bytes | Path, *, content_type: str, job_id: str | None = None) -> str:
         """Submit a payload and return the job's id.
 
         Sent again under the same id it is the same job, so a repeat after a network failure cannot submit twice.
 
         Args:
+            payload: Bytes, or a file that holds them. One that no message can carry goes into the stack's bucket.
             job_id: `<13-digit epoch milliseconds>-<1 to 64 of A-Za-z0-9._->`; one is minted when None.
+
+        Raises:
+            ApiError: Among others, with `status` 413: it is too large, and there is no `stack` or `upload`.
         """
         job_id = job_id or ids.mint()
-        answer = self._request("PUT", job_id, body=payload, headers={"content-type": content_type})
-        return str(answer["jobId"])
+        size = payload.stat().st_size if isinstance(payload, Path) else len(payload)
+        refusal = _too_large(size)
+        if size <= LARGEST_MESSAGE:
+            body = payload.read_bytes() if isinstance(payload, Path) else payload
+            try:
+                answer = self._request("PUT", job_id, body=body, headers={"content-type": content_type})
+                return str(answer["jobId"])
+            except ApiError as error:
+                # With the job's attributes, or as base64, it is larger than it looks.
+                if error.status != 413:
+                    raise
+                refusal = error
+        if self._upload is None:
+            raise refusal
+        self._submit_big(self._upload, payload, content_type, job_id)
+        return job_id
+
+    def _submit_big(self, upload: Upload, payload: bytes | Path, content_type: str, job_id: str) -> None:
+        try:
+            # The API knows which ids it would take.
+            job = self.get(job_id)
+        except NotFoundError as error:
+            raise ApiError(
+                f"The API does not take the job id {job_id}.",
+                status=400,
+                code="InvalidJobId",
+                why="It is malformed, from the future, or older than the queue keeps messages.",
+            ) from error
+        if job["status"] != "QUEUED":
+            return  # sent before, and a worker has its payload
+        if isinstance(payload, Path):
+            upload(payload, job_id, content_type)
+            return
+        from tempfile import NamedTemporaryFile
+
+        with NamedTemporaryFile(prefix="asyncjobs-") as file:
+            file.write(payload)
+            file.flush()
+            upload(Path(file.name), job_id, content_type)
 
     def get(self, job_id: str) -> Job:
         """The job, as in the API's answer."""
@@ -188,6 +245,16 @@ class JobsClient:
         return document
 
 
+def _too_large(size: int) -> ApiError:
+    return ApiError(
+        f"The payload is too large for the API: {size:,} bytes.",
+        status=413,
+        code="PayloadTooLarge",
+        why="A message takes 1 MiB.",
+        hint=_NAME_THE_STACK,
+    )
+
+
 def _fetch_from_s3(location: Mapping[str, str]) -> bytes:
     # Imported here: most clients never need it, and it costs more time than everything else together.
     from asyncjobs.aws import connect, translated
@@ -195,6 +262,18 @@ def _fetch_from_s3(location: Mapping[str, str]) -> bytes:
     with translated(f"s3://{location['bucket']}/{location['key']}"):
         s3 = connect(region=None, profile=None).s3
         return s3.get_object(Bucket=location["bucket"], Key=location["key"])["Body"].read()
+
+
+def _upload_to(stack: str, file: Path, job_id: str, content_type: str) -> None:
+    from asyncjobs.aws import connect, translated
+    from asyncjobs.jobs.uploads import Uploads
+    from asyncjobs.names import Names
+
+    clients = connect(region=None, profile=None)
+    with translated(f"payload of {job_id}"):
+        names = Names(stack, clients.sts.get_caller_identity()["Account"], clients.region)
+        uploads = Uploads(clients.s3, clients.sqs, bucket=names.bucket, queue=names.queue, account=names.account)
+        uploads.submit(file, job_id=job_id, content_type=content_type)
 
 
 def _check(url: str, key: str) -> None:
@@ -221,7 +300,7 @@ def _error(status: int, document: Job | None, job_id: str) -> Exception:
     if status == 404 and code in ("JobNotFound", "InvalidJobId"):
         return NotFoundError(f"There is no job {job_id}.", why=message)
     hints = {
-        413: "Split the input, or send a smaller file.",
+        413: _NAME_THE_STACK,
         415: "Name a type that the API takes with `--content-type`.",
         429: "Wait a little, or raise `rate`, `burst` or `quota` under [api] and run `asyncjobs up`.",
     }

@@ -66,7 +66,7 @@ def _journey(session: Session, sample: Path, timeout: float) -> dict[str, Any]:
     payload = sample.read_bytes()
     say(f"2/5  asyncjobs submit {sample.name}   ({len(payload):,} bytes)")
     client = session.client()
-    job_id = client.submit(payload, content_type=submit.guess_type(sample.name, payload))
+    job_id = client.submit(payload, content_type=submit.guess_type(sample.name, sample))
     say(f"     {job_id}")
     say(f"3/5  asyncjobs status {job_id} --follow")
     job: dict[str, Any] = {}

@@ -38,7 +38,9 @@ def run(session: Session, *, job_id: str | None, follow: bool, since: str) -> No
     with translated(f"log group {target.names.log_group}"):
         while True:
             for event in reader.read(start):
-                session.output.data(event if session.output.as_json else readable(event))
+                line = event if session.output.as_json else readable(event)
+                if line is not None:
+                    session.output.data(line)
             if not follow:
                 return
             start = max(start, reader.latest - _OVERLAP_MS)
@@ -87,9 +89,11 @@ class LogReader:
         return self._job_id is None or _parsed(event["message"]).get("jobId") == self._job_id
 
 
-def readable(line: str) -> str:
-    """A worker's JSON line for people; any other line as it is."""
+def readable(line: str) -> str | None:
+    """A worker's JSON line for people; any other line as it is; None for metrics, which are for CloudWatch."""
     event = _parsed(line)
+    if "_aws" in event:
+        return None
     if "message" not in event:
         return clean(line.rstrip("\n"))
     parts = [event.get("time", ""), event.get("level", ""), event.get("jobId", ""), event["message"]]

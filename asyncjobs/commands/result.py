@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from asyncjobs.commands.session import Session
 from asyncjobs.console import jobs as show
 from asyncjobs.errors import AsyncJobsError, UsageError
+
+_CHUNK = 1024 * 1024
 
 
 def run(session: Session, *, job_id: str, file: Path | None) -> None:
@@ -29,7 +33,7 @@ def run(session: Session, *, job_id: str, file: Path | None) -> None:
         show_result(session, job)
         return
     try:
-        file.write_bytes(_bytes(session, job))
+        save_result(session, job, file)
     except OSError as error:
         raise UsageError(f"{file} cannot be written.", why=error.strerror or str(error)) from error
     if session.output.as_json:
@@ -40,20 +44,37 @@ def run(session: Session, *, job_id: str, file: Path | None) -> None:
 
 def show_result(session: Session, job: dict[str, Any]) -> None:
     """Print the result of a job that succeeded."""
-    session.output.raw(_bytes(session, job))
+    if "resultLocation" not in job:
+        session.output.raw(_readable(job))
+        return
+    with _bucket(session, job) as (s3, where):
+        for chunk in s3.get_object(**where)["Body"].iter_chunks(_CHUNK):
+            session.output.raw(chunk)
 
 
-def _bytes(session: Session, job: dict[str, Any]) -> bytes:
-    if "resultLocation" in job:
-        return _download(session, job["resultLocation"])
+def save_result(session: Session, job: dict[str, Any], file: Path) -> None:
+    """Write the result of a job that succeeded to a file. Raises OSError, too."""
+    if "resultLocation" not in job:
+        file.write_bytes(_readable(job))
+        return
+    from asyncjobs.jobs.uploads import TRANSFER
+
+    with _bucket(session, job) as (s3, where):
+        # Under another name until all of it is there.
+        s3.download_file(where["Bucket"], where["Key"], str(file), Config=TRANSFER)
+
+
+def _readable(job: dict[str, Any]) -> bytes:
     return (show.pretty(job.get("result")) + "\n").encode()
 
 
-def _download(session: Session, location: dict[str, str]) -> bytes:
+@contextmanager
+def _bucket(session: Session, job: dict[str, Any]) -> Iterator[tuple[Any, dict[str, str]]]:
     # Only here does reading a result need AWS credentials: the object is in the stack's private bucket.
     from asyncjobs.aws import translated
     from asyncjobs.commands.target import target_of_api
 
+    bucket, key = job["resultLocation"]["bucket"], job["resultLocation"]["key"]
     target = target_of_api(session)
-    with translated(f"result s3://{location['bucket']}/{location['key']}"):
-        return target.clients.s3.get_object(Bucket=location["bucket"], Key=location["key"])["Body"].read()
+    with translated(f"result s3://{bucket}/{key}"):
+        yield target.clients.s3, {"Bucket": bucket, "Key": key}

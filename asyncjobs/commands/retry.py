@@ -46,4 +46,4 @@ def _control(target: Target) -> JobControl:
         raise no_stack(target) from None
     # Only until a worker claims it: each of its writes says anew how long the record is kept.
     days = Config().retention.result_days
-    return JobControl(clients.dynamodb, clients.sqs, table=names.table, queue_url=url, result_days=days)
+    return JobControl(clients.dynamodb, clients.sqs, clients.s3, table=names.table, queue_url=url, result_days=days)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from asyncjobs.commands.project import load_config
 from asyncjobs.commands.session import Session
-from asyncjobs.commands.submit import check_type, guess_type, read_all
+from asyncjobs.commands.submit import check_type, guess_type, opened
 from asyncjobs.config import Worker
 from asyncjobs.console import jobs as show
 from asyncjobs.console.output import Output, clean
@@ -22,6 +23,7 @@ from asyncjobs.jobs import ids
 from asyncjobs.worker import thread_output
 from asyncjobs.worker.command_slot import CommandSlot
 from asyncjobs.worker.executor import Attempt, Control, InThread, Slot, StartError
+from asyncjobs.worker.job import PAYLOAD_FILE, PAYLOAD_IN_MEMORY
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.process_slot import ProcessSlot
@@ -38,30 +40,38 @@ def run(session: Session, *, file: str, content_type: str | None, result: Path |
         JobFailedError: It failed.
     """
     check_type(content_type)
-    (payload,) = read_all([file])
     if result is not None and not result.parent.is_dir():
         raise UsageError(f"{result} cannot be written.", why=f"There is no folder {result.parent}.")
     worker = load_config(session).worker
     os.environ.update(worker.env)  # as a task has it; the handler's process inherits it
     progress = ProgressLines(session.output)
-    with TemporaryDirectory(prefix="asyncjobs-", ignore_cleanup_errors=True) as directory:
+    folder = TemporaryDirectory(prefix="asyncjobs-", ignore_cleanup_errors=True)
+    with opened([file]) as (payload,), folder as directory:
         attempt = Attempt(
             job_id=ids.mint(),
             attempt=1,
             max_attempts=worker.max_attempts,
             content_type=content_type or guess_type(file, payload),
-            payload=payload,
+            payload=b"",
             directory=Path(directory) / "job",
             timeout=worker.timeout,
             on_progress=progress,
             control=Control(),
         )
+        attempt.payload = _payload(payload, attempt)
         try:
             outcome = asyncio.run(_in_slot(_slot(worker, PersonsLog(session.output)), attempt))
         except StartError as error:
             raise ConfigError("The handler cannot be run.", why=str(error).strip()) from error
         progress.end()
         _show(session, attempt, outcome, result)
+
+
+def _payload(file: Path, attempt: Attempt) -> bytes | Path:
+    """As a worker hands it over; the handler's file is not the person's own."""
+    if file.stat().st_size <= PAYLOAD_IN_MEMORY:
+        return file.read_bytes()
+    return Path(shutil.copyfile(file, attempt.make_directory() / PAYLOAD_FILE))
 
 
 async def _in_slot(slot: Slot, attempt: Attempt) -> Outcome:
@@ -123,6 +133,8 @@ def _show(session: Session, attempt: Attempt, outcome: Outcome, file: Path | Non
     job = {"jobId": attempt.job_id, "status": "SUCCEEDED", "attempt": 1, "maxAttempts": attempt.max_attempts}
     if isinstance(outcome, Failed | Stopped):
         raise _failure(session, job, outcome, attempt)
+    if outcome.is_value and outcome.file is not None:
+        outcome = Succeeded(json_text=outcome.file.read_text(encoding="utf-8"))
     data = _bytes(outcome)
     if file is not None:
         _write(file, data)

@@ -19,7 +19,7 @@ from asyncjobs.names import STACK_PATTERN, STACK_RULE
 from asyncjobs.state import StackMemory, StateDir
 
 if TYPE_CHECKING:
-    from asyncjobs.client import JobsClient
+    from asyncjobs.client import JobsClient, Upload
 
 CONFIG_FILE = "asyncjobs.toml"
 DEFAULT_STACK = "default"
@@ -109,8 +109,16 @@ class Session:
             lambda: self.output.say(f"Waiting: another `up` or `down` of {self.stack} is at work on this machine."),
         )
 
-    def client(self) -> JobsClient:
+    @property
+    def names_stack(self) -> bool:
+        """Whether somebody said which stack is meant."""
+        return bool(self.given_stack or self._stack_section().get("name"))
+
+    def client(self, upload: Upload | None = None) -> JobsClient:
         """A client of the stack's API.
+
+        Args:
+            upload: What submits a payload that the API cannot take.
 
         Raises:
             NotFoundError: The stack is not up.
@@ -120,7 +128,7 @@ class Session:
 
         url = self.env.get("ASYNCJOBS_API_URL")
         if url:
-            return JobsClient(url, self.env.get("ASYNCJOBS_API_KEY", ""))
+            return JobsClient(url, self.env.get("ASYNCJOBS_API_KEY", ""), upload=upload)
         memory = self.memory
         if memory is None or (memory.target == "aws" and not memory.api_url):
             memory = self._look_up()
@@ -128,7 +136,7 @@ class Session:
             raise NotFoundError(
                 f"The stack {self.stack} is not up.", hint=f"Bring it up: `asyncjobs up{' --local' * self.is_local}`."
             )
-        return JobsClient(memory.api_url, self.env.get("ASYNCJOBS_API_KEY") or memory.api_key)
+        return JobsClient(memory.api_url, self.env.get("ASYNCJOBS_API_KEY") or memory.api_key, upload=upload)
 
     def _look_up(self) -> StackMemory:
         from asyncjobs.commands.target import look_up

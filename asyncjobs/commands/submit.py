@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import mimetypes
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
 
 from asyncjobs.client import TERMINAL, JobsClient
 from asyncjobs.commands.session import Session
@@ -18,6 +23,7 @@ from asyncjobs.jobs import ids
 BINARY = "application/octet-stream"
 _TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(\s*;\s*[\w-]+=[\w.+-]+)*\Z", re.ASCII)
 TEXT = "text/plain"
+_CHUNK = 1024 * 1024
 
 
 def run(
@@ -38,21 +44,28 @@ def run(
     if job_id is not None:
         _check_id(job_id, files)
     check_type(content_type)
-    payloads = read_all(files)  # all of them first: a typing error submits nothing
-    client = session.client()
     submitted = []
-    for name, payload in zip(files, payloads, strict=True):
-        kind = content_type or guess_type(name, payload)
-        submitted.append(client.submit(payload, content_type=kind, job_id=job_id))
-        if not wait:
-            _show_id(session, submitted[-1])
-        elif not session.output.as_json:
-            session.output.say(f"{name}: submitted as {submitted[-1]}")
+    with opened(files) as payloads:  # all of them first: a typing error submits nothing
+        client = session.client(upload=partial(_upload, session))
+        for name, payload in zip(files, payloads, strict=True):
+            kind = content_type or guess_type(name, payload)
+            submitted.append(client.submit(payload, content_type=kind, job_id=job_id))
+            if not wait:
+                _show_id(session, submitted[-1])
+            elif not session.output.as_json:
+                session.output.say(f"{name}: submitted as {submitted[-1]}")
     if wait or follow:
         _finish(session, client, submitted, show_results=wait, show_changes=follow, timeout=timeout)
 
 
-def guess_type(name: str, payload: bytes) -> str:
+def _upload(session: Session, file: Path, job_id: str, content_type: str) -> None:
+    # Imported here: only this way does a submission need boto3.
+    from asyncjobs.commands import upload
+
+    upload.submit(session, file, job_id, content_type)
+
+
+def guess_type(name: str, payload: Path) -> str:
     """The type of a payload: by the file's name, but text only when it really is UTF-8 text.
 
     What is not goes as bytes, because the API takes text types as UTF-8 and refuses what SQS cannot carry as text.
@@ -81,15 +94,17 @@ def _is_texty(kind: str) -> bool:
     return kind.startswith("text/") or kind in _TEXT_TYPES
 
 
-def _is_sendable_text(payload: bytes) -> bool:
+# SQS takes tab, line feed and carriage return, and no other control characters; U+FFFE and U+FFFF neither.
+_REFUSED = [*(chr(code) for code in range(32) if code not in (9, 10, 13)), "\ufffd", "\ufffe", "\uffff"]
+
+
+def _is_sendable_text(payload: Path) -> bool:
     try:
-        text = payload.decode("utf-8")
+        with payload.open("rb") as file:
+            texts = codecs.iterdecode(iter(partial(file.read, _CHUNK), b""), "utf-8")
+            return not any(character in text for text in texts for character in _REFUSED)
     except UnicodeDecodeError:
         return False
-    # SQS takes tab, line feed and carriage return, and no other control characters; U+FFFE and U+FFFF neither.
-    return not any(
-        (code < 32 and code not in (9, 10, 13)) or code in (0xFFFD, 0xFFFE, 0xFFFF) for code in map(ord, text)
-    )
 
 
 def _check_id(job_id: str, files: Sequence[str]) -> None:
@@ -108,23 +123,43 @@ def check_type(content_type: str | None) -> None:
         raise UsageError(f"--content-type {content_type!r} is no content type.", hint="For example text/plain.")
 
 
-def read_all(files: Sequence[str]) -> list[bytes]:
-    """The contents of files; "-" is standard input. Raises UsageError for one that cannot be submitted."""
+@contextmanager
+def opened(files: Sequence[str]) -> Iterator[list[Path]]:
+    """Files to submit; "-" is standard input. It and other streams are temporary files as long as this lasts.
+
+    Raises:
+        UsageError: For one that cannot be submitted.
+    """
     if list(files).count("-") > 1:
         raise UsageError("Standard input (-) can be submitted once.")
-    payloads = [_read(name) for name in files]
-    if empty := [name for name, payload in zip(files, payloads, strict=True) if not payload]:
-        raise UsageError(
-            f"{', '.join(empty)}: nothing in it.", why="A job needs a payload; the queue takes none that is empty."
-        )
-    return payloads
+    with ExitStack() as stack:
+        payloads = [_opened(name, stack) for name in files]
+        if empty := [name for name, payload in zip(files, payloads, strict=True) if not payload.stat().st_size]:
+            raise UsageError(
+                f"{', '.join(empty)}: nothing in it.", why="A job needs a payload; the queue takes none that is empty."
+            )
+        yield payloads
 
 
-def _read(name: str) -> bytes:
+def _opened(name: str, stack: ExitStack) -> Path:
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            return _copied(sys.stdin.buffer, stack)
+        with Path(name).open("rb") as source:
+            # A file that the kernel makes as it is read, as under /proc, says that it is empty.
+            if Path(name).is_file() and Path(name).stat().st_size:
+                return Path(name)
+            return _copied(source, stack)
     except OSError as error:
         raise UsageError(f"{name} cannot be read.", why=error.strerror or str(error)) from error
+
+
+def _copied(stream: IO[bytes], stack: ExitStack) -> Path:
+    copy = NamedTemporaryFile(prefix="asyncjobs-")  # noqa: SIM115
+    stack.enter_context(copy)
+    shutil.copyfileobj(stream, copy)
+    copy.flush()
+    return Path(copy.name)
 
 
 def _show_id(session: Session, job_id: str) -> None:

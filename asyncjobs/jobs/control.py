@@ -15,11 +15,9 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.jobs import ids
 from asyncjobs.jobs.aws_errors import error_code
+from asyncjobs.jobs.queue import NO_BODY
 from asyncjobs.jobs.record import CANCELLED, QUEUED, TERMINAL, Item, iso_time, shard_key
 from asyncjobs.jobs.store import DAY_SECONDS
-
-# What a message must have for a body; the job's payload is where its record says.
-NO_BODY = "-"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class JobControl:
     """Cancels and retries jobs of one stack.
 
     Args:
-        dynamodb, sqs: boto3's clients.
+        dynamodb, sqs, s3: boto3's clients.
         result_days: How long a record is kept after this.
         now: Epoch seconds.
     """
@@ -55,6 +53,7 @@ class JobControl:
         self,
         dynamodb: Any,
         sqs: Any,
+        s3: Any,
         *,
         table: str,
         queue_url: str,
@@ -63,6 +62,7 @@ class JobControl:
     ) -> None:
         self._dynamodb = dynamodb
         self._sqs = sqs
+        self._s3 = s3
         self._table = table
         self._queue_url = queue_url
         self._result_seconds = result_days * DAY_SECONDS
@@ -89,6 +89,7 @@ class JobControl:
             ":zero": {"N": "0"},
             ":queued": {"S": QUEUED},
             ":running": {"S": "RUNNING"},
+            ":seconds": {"N": str(now // 1000)},
         }
         update = (
             "SET #status = :cancelled, #statusShard = :shard, #finishedAt = :now, #expiresAt = :expires,"
@@ -96,10 +97,12 @@ class JobControl:
             " #generation = if_not_exists(#generation, :one), #attempt = if_not_exists(#attempt, :zero)"
             " REMOVE #leaseUntil"
         )
-        condition = "attribute_not_exists(#jobId) OR #status = :queued OR #status = :running"
+        condition = "attribute_not_exists(#jobId) OR (#status IN (:queued, :running) AND #expiresAt > :seconds)"
         done = self._write(job_id, update, condition, names, values)
         if done.ok:
             return Changed(done.record)
+        if not self._lasting(done.record):
+            return Unchanged({}, "it has no record any more")
         return Unchanged(done.record, f"it is {done.record['status']['S']} already")
 
     def retry(self, job_id: str) -> Changed | Unchanged:
@@ -116,6 +119,8 @@ class JobControl:
             return Unchanged(record, f"it is {status}")
         if "payload" not in record and "payloadLocation" not in record:
             return Unchanged(record, "it was cancelled before a worker saw it, so its payload was not kept")
+        if "payloadLocation" in record and not self._renew(record):
+            return Unchanged(record, "its payload is not in the bucket any more")
         self._send(record, generation + 1)
         done = self._mark(job_id, generation)
         if done.ok or int(done.record.get("generation", {}).get("N", "0")) == generation + 1:
@@ -124,18 +129,39 @@ class JobControl:
 
     def _read(self, job_id: str) -> Item:
         answer = self._dynamodb.get_item(TableName=self._table, Key={"jobId": {"S": job_id}}, ConsistentRead=True)
-        record: Item = answer.get("Item", {})
-        # DynamoDB deletes what has expired hours later; until then it counts as gone, as it does for GET.
+        return self._lasting(answer.get("Item", {}))
+
+    def _lasting(self, record: Item) -> Item:
+        """DynamoDB deletes what has expired hours later; until then it counts as gone, as it does for GET."""
         expires = int(record.get("expiresAt", {}).get("N", "0"))
         return record if expires > self._now() else {}
 
+    def _renew(self, record: Item) -> bool:
+        """Let the payload last as long as the record will now; False if it is gone.
+
+        S3 counts its days from when an object was last written, and copied onto itself it is.
+        """
+        at = record["payloadLocation"]["M"]
+        source = {"Bucket": at["bucket"]["S"], "Key": at["key"]["S"]}
+        # S3 copies nothing onto itself that stays exactly as it is.
+        changed = {"MetadataDirective": "REPLACE", "ContentType": record["contentType"]["S"]}
+        try:
+            self._s3.copy(source, source["Bucket"], source["Key"], ExtraArgs=changed)
+        except ClientError as error:
+            if error_code(error) not in ("404", "NoSuchKey"):
+                raise
+            return False
+        return True
+
     def _send(self, record: Item, generation: int) -> None:
-        """The payload too where it is in the record, so that the message can be looked at."""
+        """The payload too, or where it is, so that the message can be looked at."""
         attributes = {
             "jobId": record["jobId"]["S"],
             "contentType": record["contentType"]["S"],
             "generation": str(generation),
         }
+        if "payloadLocation" in record:
+            attributes["payloadKey"] = record["payloadLocation"]["M"]["key"]["S"]
         payload = next(iter(record.get("payload", {"S": ""}).values()))
         if isinstance(payload, bytes):
             payload, attributes["encoding"] = base64.b64encode(payload).decode(), "base64"

@@ -14,6 +14,14 @@ class Location:
     key: str
 
 
+def payload_prefix(job_id: str) -> str:
+    """Where in the bucket a job's payloads are.
+
+    The rest of a key is the payload's SHA-256, so that no object is ever overwritten with another content.
+    """
+    return f"payloads/{job_id}/"
+
+
 @dataclass(frozen=True)
 class NewJob:
     """What was submitted, as a message or the record has it.

@@ -114,7 +114,7 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "GetQueueUrl": _call("up down operate", _to("sqs:GetQueueUrl", QUEUES)),
         "GetQueueAttributes": _call("up down operate", _to("sqs:GetQueueAttributes", QUEUES)),
         "ListQueueTags": _call("up down operate", _to("sqs:ListQueueTags", QUEUES)),
-        # `retry`, as the next two of the table.
+        # `retry`, as GetItem and UpdateItem of the table, and `submit` of what the API cannot take.
         "SendMessage": _call("operate", _to("sqs:SendMessage", ("{0.queue_arn}",))),
         "CreateQueue": _call("up", _to("sqs:CreateQueue sqs:TagQueue", QUEUES)),
         "SetQueueAttributes": _call("up", _to("sqs:SetQueueAttributes", QUEUES)),
@@ -161,6 +161,14 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "AbortMultipartUpload": _call("down", _to("s3:AbortMultipartUpload", OBJECTS)),
         "DeleteBucket": _call("down", _to("s3:DeleteBucket", BUCKET)),
         "GetObject": _call("operate", _to("s3:GetObject", OBJECTS)),
+        "HeadObject": _call("operate", _to("s3:GetObject", OBJECTS)),
+        # An upload that breaks off is ended by the bucket's lifecycle where AbortMultipartUpload is not allowed.
+        **dict.fromkeys(
+            ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"),
+            _call("operate", _to("s3:PutObject", OBJECTS)),
+        ),
+        # `retry` writes a payload anew, so that it lasts.
+        **dict.fromkeys(("CopyObject", "UploadPartCopy"), _call("operate", _to("s3:GetObject s3:PutObject", OBJECTS))),
     },
     "iam": {
         "GetRole": _call("up down", _to("iam:GetRole", ROLES)),

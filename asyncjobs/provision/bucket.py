@@ -183,7 +183,7 @@ class Bucket:
             "object ownership": ownership[0]["ObjectOwnership"] if ownership else "",
             # No rule means this one: https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html
             "encryption": encryption[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] if encryption else _SSE,
-            "lifecycle": rules,
+            "lifecycle": sorted(rules or [], key=lambda rule: rule["ID"]),
             "policy": json.loads(document) if document else {},
         }
 
@@ -203,15 +203,24 @@ class Bucket:
             raise
 
     def _lifecycle(self) -> Any:
-        """One day more than the record, so that a pointer never outlives what it points at."""
+        """One day more than the record, so that a pointer never outlives what it points at.
+
+        A payload may be there for as long as the queue keeps its message before there is a record at all.
+        """
+        retention = self._context.config.retention
+        days = {
+            "payloads": retention.queue_days + retention.result_days + 1,
+            "results": retention.result_days + 1,
+        }
         return [
             {
-                "ID": "expire",
+                "ID": name,
                 "Status": "Enabled",
-                "Filter": {"Prefix": ""},
-                "Expiration": {"Days": self._context.config.retention.result_days + 1},
+                "Filter": {"Prefix": f"{name}/"},
+                "Expiration": {"Days": kept},
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
             }
+            for name, kept in days.items()
         ]
 
     def _tls_only(self) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from asyncjobs.jobs.leases import Location
 from asyncjobs.jobs.queue import LONGEST_VISIBILITY, MOST_MESSAGES, Message, PoisonError
 
 
 @dataclass
 class _Sent:
     job_id: str
-    payload: str | bytes
+    payload: str | bytes | Location
     content_type: str
     visible_at: float
     generation: int = 1
@@ -37,7 +38,7 @@ class InMemoryQueue:
     def send(
         self,
         job_id: str,
-        payload: str | bytes = "{}",
+        payload: str | bytes | Location = "{}",
         content_type: str = "application/json",
         generation: int = 1,
     ) -> None:

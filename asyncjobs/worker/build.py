@@ -7,8 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
@@ -29,13 +27,14 @@ from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.loop import Worker
 from asyncjobs.worker.metrics import PERIOD_SECONDS, Metrics
-from asyncjobs.worker.payloads import S3ObjectStore
+from asyncjobs.worker.payloads import MOST_CONNECTIONS, S3ObjectStore
 from asyncjobs.worker.process_slot import ProcessSlot
 from asyncjobs.worker.protection import AgentProtection, NoProtection, Protection, agent_put
 from asyncjobs.worker.runner import Runner
 from asyncjobs.worker.settings import Settings
 from asyncjobs.worker.slots import SlotPool
 from asyncjobs.worker.thread_slot import HandlerLoop, ThreadSlot
+from asyncjobs.worker.workspace import workspace
 
 # Shorter than SQS's 20 s: a worker that is told to stop waits for its last poll, and an empty poll costs little.
 POLL_SECONDS = 5
@@ -57,7 +56,13 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
         sqs, dynamodb = await _apis(settings, session, config, stack)
         # A poll under way when the worker is told to leave is waited for: cut off, it could take messages with it.
         poll_seconds = min(POLL_SECONDS, int(settings.stop_timeout))
-        queue = SqsJobQueue(sqs, settings.queue_url, lease_seconds=settings.lease, wait_seconds=poll_seconds)
+        queue = SqsJobQueue(
+            sqs,
+            settings.queue_url,
+            bucket=settings.bucket,
+            lease_seconds=settings.lease,
+            wait_seconds=poll_seconds,
+        )
         store = DynamoJobStore(
             dynamodb,
             settings.table,
@@ -76,7 +81,7 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
             keeper,
             log,
             metrics,
-            directory=Path(stack.enter_context(TemporaryDirectory(prefix="asyncjobs-", ignore_cleanup_errors=True))),
+            directory=stack.enter_context(workspace()),
             timeout=settings.timeout,
             max_attempts=settings.max_attempts,
         )
@@ -102,7 +107,8 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
 
 def _s3(session: Any, config: Config) -> Any:
     # boto3's, because botocore's own knows nothing of uploading in parts.
-    return boto3.session.Session(botocore_session=session).client("s3", config=config)
+    enough = config.merge(Config(max_pool_connections=MOST_CONNECTIONS))
+    return boto3.session.Session(botocore_session=session).client("s3", config=enough)
 
 
 def _dead_letters(
@@ -110,7 +116,13 @@ def _dead_letters(
 ) -> list[Callable[[SlotPool], Awaitable[None]]]:
     if not settings.dead_letter_queue_url:
         return []
-    queue = SqsJobQueue(sqs, settings.dead_letter_queue_url, lease_seconds=VISIBILITY_SECONDS, wait_seconds=1)
+    queue = SqsJobQueue(
+        sqs,
+        settings.dead_letter_queue_url,
+        bucket=settings.bucket,
+        lease_seconds=VISIBILITY_SECONDS,
+        wait_seconds=1,
+    )
     dead_letters = DeadLetters(queue, store, objects, log)
     return [lambda _: dead_letters.run()]
 

@@ -22,7 +22,7 @@ from asyncjobs.worker.call import Handler, call_handler, find_handler
 from asyncjobs.worker.executor import StartError
 from asyncjobs.worker.job import Job
 from asyncjobs.worker.logs import RecordFormatter
-from asyncjobs.worker.outcome import Failed, Outcome, Succeeded
+from asyncjobs.worker.outcome import Failed, Outcome, Succeeded, spilled
 
 
 class Channel:
@@ -122,7 +122,7 @@ def _serve(channel: Channel, handler: Handler) -> None:
         with arrived:
             arrived.wait_for(lambda: inbox)
             message, data, cancelled = inbox.pop()
-        outcome = call_handler(handler, _job(channel, cancelled, message, data))
+        outcome = spilled(call_handler(handler, _job(channel, cancelled, message, data)), Path(message["directory"]))
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # the handler may have closed it, or put anything in its place
                 stream.flush()
@@ -132,7 +132,7 @@ def _serve(channel: Channel, handler: Handler) -> None:
 
 def _job(channel: Channel, cancelled: threading.Event, message: dict[str, Any], data: bytes) -> Job:
     return Job(
-        data,
+        data if message["file"] is None else Path(message["file"]),
         id=message["id"],
         attempt=message["attempt"],
         max_attempts=message["maxAttempts"],
@@ -147,7 +147,12 @@ def _send_outcome(channel: Channel, outcome: Outcome, *, threads: int) -> None:
     if isinstance(outcome, Succeeded):
         data = outcome.json_text.encode() if outcome.json_text is not None else outcome.data
         kind = "json" if outcome.json_text is not None else "bytes" if outcome.data is not None else "file"
-        described = {"kind": kind, "file": str(outcome.file or ""), "contentType": outcome.content_type}
+        described = {
+            "kind": kind,
+            "file": str(outcome.file or ""),
+            "contentType": outcome.content_type,
+            "isValue": outcome.is_value,
+        }
         channel.send({"type": "done", "threads": threads, **described}, data)
     elif isinstance(outcome, Failed):
         channel.send(

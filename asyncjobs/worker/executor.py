@@ -60,6 +60,7 @@ class Attempt:
     """What a slot needs to run a job once.
 
     Args:
+        payload: Bytes, or a file in the folder that holds them where they are many.
         directory: Where a folder of its own is made, when it is needed; the caller deletes it once the result is kept.
         timeout: Seconds.
     """
@@ -68,7 +69,7 @@ class Attempt:
     attempt: int
     max_attempts: int
     content_type: str
-    payload: bytes
+    payload: bytes | Path
     directory: Path
     timeout: float
     on_progress: Callable[[float, str], None]

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PAYLOAD_IN_MEMORY = 1024 * 1024  # bytes; a bigger one comes as a file
+PAYLOAD_FILE = "payload"  # its name in the attempt's folder
+
 
 class Reject(Exception):
     """Raised by a handler: the job can never succeed, so it fails at once and is not tried again."""
@@ -23,7 +26,7 @@ class Job:
     A handler's tests make one by hand: `Job(b"some text", content_type="text/plain")`.
 
     Args:
-        data: The payload.
+        data: The payload, or the file that holds it.
         directory: A folder of this attempt's own, deleted after it. Without one, a temporary folder is made when it is
             asked for, and deleted with the job object.
         on_progress, is_cancelled, make_directory: How the runtime hears and speaks, and where a folder comes from.
@@ -31,7 +34,7 @@ class Job:
 
     def __init__(
         self,
-        data: bytes | str,
+        data: bytes | str | Path,
         *,
         id: str = "0000000000000-test",
         attempt: int = 1,
@@ -54,7 +57,9 @@ class Job:
 
     @property
     def bytes(self) -> bytes:
-        """The payload as it was submitted."""
+        """The payload as it was submitted. One of hundreds of megabytes is better read from `path`, bit by bit."""
+        if isinstance(self._data, Path):
+            return self._data.read_bytes()
         return self._data
 
     @property
@@ -65,7 +70,7 @@ class Job:
             Reject: It is none: no other attempt could read it either.
         """
         try:
-            return self._data.decode("utf-8")
+            return self.bytes.decode("utf-8")
         except UnicodeDecodeError as error:
             raise Reject(f"the payload is not UTF-8 text: {error}") from error
 
@@ -76,14 +81,16 @@ class Job:
             Reject: It is none.
         """
         try:
-            return json.loads(self._data)
+            return json.loads(self.bytes)
         except (ValueError, RecursionError) as error:
             raise Reject(f"the payload is not JSON: {error}") from error
 
     @property
     def path(self) -> Path:
         """The payload as a file."""
-        file = self.directory / "payload"
+        if isinstance(self._data, Path):
+            return self._data
+        file = self.directory / PAYLOAD_FILE
         if not file.exists():
             file.write_bytes(self._data)
         return file

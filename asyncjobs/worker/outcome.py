@@ -6,7 +6,10 @@ import json
 import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
+
+RESULT_IN_MEMORY = 1024 * 1024  # bytes; a bigger one goes from process to process as a file
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,14 @@ class Succeeded:
         json_text: A JSON value as text.
         data: Bytes, of `content_type`.
         file: A file, of `content_type`.
+        is_value: The file holds what would be `json_text`, were it not so big.
     """
 
     json_text: str | None = None
     data: bytes | None = None
     file: Path | None = None
     content_type: str = "application/json"
+    is_value: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,20 @@ def from_value(value: Any) -> Outcome:
         message = f"the handler returned a {type(value).__name__} that is no JSON value: {error}"
         return Failed("InvalidResult", message)
     return Succeeded(json_text=text)
+
+
+def spilled(outcome: Outcome, directory: Path) -> Outcome:
+    """The same, a big result in a file of the folder: what it is handed to must not hold it in memory once more."""
+    if not isinstance(outcome, Succeeded) or outcome.file is not None:
+        return outcome
+    # A character is one byte at least, and few results are near the limit.
+    if len(outcome.json_text or outcome.data or b"") <= RESULT_IN_MEMORY:
+        return outcome
+    data = outcome.data if outcome.json_text is None else outcome.json_text.encode()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=directory, prefix=".result-", delete=False) as file:
+            file.write(data or b"")
+    except OSError as error:
+        return Failed("ResultNotStorable", f"the result cannot be written to a file: {error.strerror}")
+    return Succeeded(file=Path(file.name), content_type=outcome.content_type, is_value=outcome.json_text is not None)

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from asyncjobs.jobs.leases import Lease, Location, NewJob, Result
+from asyncjobs.jobs.leases import Lease, Location, NewJob, Result, payload_prefix
 from asyncjobs.jobs.queue import Message
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
+from asyncjobs.jobs.uploads import CONNECTIONS, TRANSFER
+from asyncjobs.worker.job import PAYLOAD_FILE, PAYLOAD_IN_MEMORY
 from asyncjobs.worker.outcome import Succeeded
 
 if TYPE_CHECKING:
@@ -22,12 +25,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AT_ONCE = 8
+MOST_CONNECTIONS = _AT_ONCE * CONNECTIONS
+_ONE_PUT = 8 * 1024 * 1024  # bytes; more goes in parts, and beyond 5 GB it must
 
 
 class ObjectStore(Protocol):
     async def keep_payload(self, message: Message) -> NewJob: ...
 
-    async def read_payload(self, payload: str | bytes | Location) -> bytes: ...
+    async def read_payload(
+        self, payload: str | bytes | Location, make_directory: Callable[[], Path]
+    ) -> bytes | Path: ...
 
     async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result: ...
 
@@ -60,16 +67,24 @@ class S3ObjectStore:
         The object is there before the claim points at it. Its key carries its content: a duplicate message writes the
         same bytes again, and one with another payload does not touch them.
         """
+        if isinstance(message.payload, Location):
+            return NewJob(message.job_id, message.content_type, message.payload)
         data = message.payload.encode() if isinstance(message.payload, str) else message.payload
         if len(data) <= PAYLOAD_IN_RECORD:
             return NewJob(message.job_id, message.content_type, message.payload)
-        location = Location(self._bucket, f"payloads/{message.job_id}/{hashlib.sha256(data).hexdigest()}")
+        location = Location(self._bucket, payload_prefix(message.job_id) + hashlib.sha256(data).hexdigest())
         await self._put(location, data, message.content_type)
         return NewJob(message.job_id, message.content_type, location)
 
-    async def read_payload(self, payload: str | bytes | Location) -> bytes:
+    async def read_payload(self, payload: str | bytes | Location, make_directory: Callable[[], Path]) -> bytes | Path:
+        """The payload, as a file in the folder if it is a big one.
+
+        Raises:
+            ClientError, BotoCoreError, Boto3Error: It is not there, or cannot be read.
+            OSError: The file cannot be written.
+        """
         if isinstance(payload, Location):
-            return await self._in_thread(self._read, payload)
+            return await self._in_thread(self._read, payload, make_directory)
         return payload.encode() if isinstance(payload, str) else payload
 
     async def keep_result(self, lease: Lease, outcome: Succeeded) -> Result:
@@ -90,7 +105,11 @@ class S3ObjectStore:
 
     async def _put(self, location: Location, data: bytes, content_type: str) -> None:
         def put() -> None:
-            self._client.put_object(Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type)
+            at, extra = (location.bucket, location.key), {"ContentType": content_type}
+            if len(data) > _ONE_PUT:
+                self._client.upload_fileobj(BytesIO(data), *at, ExtraArgs=extra, Config=TRANSFER)
+            else:
+                self._client.put_object(Bucket=location.bucket, Key=location.key, Body=data, ContentType=content_type)
 
         await self._in_thread(put)
 
@@ -100,9 +119,14 @@ class S3ObjectStore:
     def _upload(self, file: Path, location: Location, content_type: str) -> None:
         # Streams, in parts where the file is big.
         settings = {"ContentType": content_type}
-        self._client.upload_file(str(file), location.bucket, location.key, ExtraArgs=settings)
+        self._client.upload_file(str(file), location.bucket, location.key, ExtraArgs=settings, Config=TRANSFER)
 
-    def _read(self, location: Location) -> bytes:
+    def _read(self, location: Location, make_directory: Callable[[], Path]) -> bytes | Path:
         answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
         with closing(answer["Body"]) as body:
-            return body.read()
+            if answer["ContentLength"] <= PAYLOAD_IN_MEMORY:
+                return body.read()
+        # Asked for anew, because this way it comes in parts, each of which is tried again by itself.
+        file = make_directory() / PAYLOAD_FILE
+        self._client.download_file(location.bucket, location.key, str(file), Config=TRANSFER)
+        return file

@@ -86,7 +86,8 @@ class ProcessSlot:
         try:
             attempt.make_directory()
             self._kills_before = self._oom_kills()
-            Channel(connection).send(_order(attempt), attempt.payload)
+            data = attempt.payload if isinstance(attempt.payload, bytes) else None
+            Channel(connection).send(_order(attempt), data)
             return self._await_outcome(attempt, process, connection, output)
         except (EOFError, OSError):
             return self._death(attempt, process)
@@ -176,6 +177,7 @@ def _order(attempt: Attempt) -> dict[str, Any]:
         "maxAttempts": attempt.max_attempts,
         "contentType": attempt.content_type,
         "directory": str(attempt.directory),
+        "file": str(attempt.payload) if isinstance(attempt.payload, Path) else None,
     }
 
 
@@ -187,4 +189,4 @@ def _outcome(message: dict[str, Any], data: bytes) -> Outcome:
         return Succeeded(json_text=data.decode())
     if kind == "bytes":
         return Succeeded(data=data, content_type=message["contentType"])
-    return Succeeded(file=Path(message["file"]), content_type=message["contentType"])
+    return Succeeded(file=Path(message["file"]), content_type=message["contentType"], is_value=message["isValue"])

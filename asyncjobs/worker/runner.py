@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,9 +97,11 @@ class Runner:
         try:
             outcome: Outcome
             try:
-                attempt = await self._attempt(held, claim.job.content_type, payload)
+                attempt = self._attempt(held, claim.job.content_type)
+                read = partial(self._objects.read_payload, payload, attempt.make_directory)
+                attempt.payload = await self._insist(read)
                 outcome = await self._in_slot(attempt, held, slots)
-            except AWS_ERRORS as error:
+            except (*AWS_ERRORS, OSError) as error:
                 outcome = Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
             if held.lost:
                 await self._leave(held)
@@ -123,13 +126,13 @@ class Runner:
         if held.ended:
             await self._queue.delete(held.message)
 
-    async def _attempt(self, held: Held, content_type: str, payload: str | bytes | Location) -> Attempt:
+    def _attempt(self, held: Held, content_type: str) -> Attempt:
         return Attempt(
             job_id=held.lease.job_id,
             attempt=held.lease.attempt,
             max_attempts=self._max_attempts,
             content_type=content_type,
-            payload=await self._insist(lambda: self._objects.read_payload(payload)),
+            payload=b"",
             directory=self._directory / str(next(self._numbers)),
             timeout=self._timeout,
             on_progress=held.on_progress,

@@ -38,6 +38,8 @@ class LogHandler(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
+        # Left without one, basicConfig gives it its own, which says level and name once more.
+        self.setFormatter(logging.Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log.write(record.levelname.lower(), f"{record.name}: {self.format(record)}", jobId=job_id.get())

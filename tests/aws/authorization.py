@@ -23,7 +23,7 @@ from asyncjobs.permissions.calls import CALLS, Grant
 NAMES = Names("demo", "123456789012", "eu-west-1")
 PREFIX = f"{NAMES.region}:{NAMES.account}"
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions
-MULTIPART = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
+MULTIPART = {"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload"}
 LOGS_THAT_TAG = {"logs:ListTagsForResource", "logs:TagResource"}
 Policy = Mapping[str, Any]
 Answer = tuple[Any, dict[str, Any]]
@@ -147,7 +147,7 @@ def needs(request: Request) -> list[Need]:
         return [need for one in request.params["Statements"] for need in _statement(one["Statement"])]
     call = CALLS.get(request.service, {}).get(request.operation)
     # SQS's batches take the right of the single call.
-    name = "PutObject" if request.operation in MULTIPART else request.operation.removesuffix("Batch")
+    name = request.operation.removesuffix("Batch")
     grants = call.grants if call else (Grant((f"{request.service}:{name}",), ()),)
     return [
         need for action in sorted({a for grant in grants for a in grant.actions}) for need in _needs(action, request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from test_posture import (
 )
 
 from asyncjobs.aws import Clients, Waiter
-from asyncjobs.commands import down, info, logs, result, retry
+from asyncjobs.commands import down, info, logs, result, retry, upload
 from asyncjobs.commands import up as up_command
 from asyncjobs.commands.session import Options, Session
 from asyncjobs.config import Config
@@ -135,24 +136,40 @@ def operate(iam: Iam, session: Session) -> None:
     there.s3.delete_bucket_policy(Bucket=NAMES.bucket)
     there.s3.put_object(Bucket=NAMES.bucket, Key="results/1", Body=b"x")
     job = {"status": "SUCCEEDED", "resultLocation": {"bucket": NAMES.bucket, "key": "results/1"}}
-    job_id = ended_job(there)
+    ended = [ended_job(there, size) for size in (0, 1, 9_000_000)]
     with iam.during("operate"):
         info.run(session, show_key=True)
         session.client()  # `submit`, `status`: on a machine that did not bring the stack up
         logs.run(session, job_id=None, follow=False, since="10m")
         result.show_result(session, job)
-        retry.run(session, job_id=job_id)
+        result.save_result(session, job, session.directory / "result")
+        for size in (1, 9_000_000):  # in one piece, and in parts
+            upload.submit(session, payload_file(session, size), ended[0], "text/plain")
+        for one in ended:
+            retry.run(session, job_id=one)
 
 
-def ended_job(there: Clients) -> str:
-    job_id = "1795416232123-ended"
+def payload_file(session: Session, size: int) -> Path:
+    file = session.directory / "payload"
+    file.write_bytes(b"x" * size)
+    return file
+
+
+def ended_job(there: Clients, size: int = 0) -> str:
+    """Args: size: Of a payload in the bucket, in bytes."""
+    job_id = f"1795416232123-ended-{size}"
+    payload: Any = {"payload": {"S": "x"}}
+    if size:
+        key = f"payloads/{job_id}/{'0a' * 32}"
+        there.s3.put_object(Bucket=NAMES.bucket, Key=key, Body=b"x" * size)
+        payload = {"payloadLocation": {"M": {"bucket": {"S": NAMES.bucket}, "key": {"S": key}}}}
     item: Any = {
         "jobId": {"S": job_id},
         "status": {"S": "FAILED"},
         "generation": {"N": "1"},
         "contentType": {"S": "text/plain"},
-        "payload": {"S": "x"},
         "expiresAt": {"N": "9999999999"},
+        **payload,
     }
     there.dynamodb.put_item(TableName=NAMES.table, Item=item)
     return job_id

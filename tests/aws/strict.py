@@ -54,6 +54,8 @@ def _problems(value: Any, shape: Shape, path: str) -> Iterator[str]:
             yield from _problems(key, shape.key, f"{path}.{key}")  # type: ignore[attr-defined]
             yield from _problems(item, shape.value, f"{path}.{key}")  # type: ignore[attr-defined]
     elif shape.type_name == "string":
+        if isinstance(value, dict):  # a CopySource: botocore makes one text of its parts later
+            value = f"{value['Bucket']}/{value['Key']}"
         yield from _text(value, shape, path)
     elif shape.type_name in ("integer", "long", "float", "double"):
         yield from _size(value, shape, path)

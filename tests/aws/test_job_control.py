@@ -18,6 +18,7 @@ TABLE = "jobs"
 ID = "1795416232123-abc"
 JOB = NewJob(ID, "text/plain", "a text ☕")
 START = 1_795_416_240.5
+KEPT = Location("jobs-bucket", f"payloads/{ID}/{'0a' * 32}")
 
 
 class World:
@@ -26,6 +27,8 @@ class World:
     def __init__(self, hosts: Hosts) -> None:
         self.now = START
         self._dynamodb = hosts.dynamodb
+        self._s3 = hosts.s3
+        hosts.s3.create_bucket(Bucket=KEPT.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         hosts.dynamodb.create_table(
             TableName=TABLE,
             AttributeDefinitions=[{"AttributeName": "jobId", "AttributeType": "S"}],
@@ -43,9 +46,11 @@ class World:
             now=lambda: self.now,
         )
         self.store: Any = Waiting(store, hosts.loop)
-        self.queue: Any = Waiting(SqsJobQueue(hosts.sqs_api, url, lease_seconds=30, wait_seconds=0), hosts.loop)
+        self.queue: Any = Waiting(
+            SqsJobQueue(hosts.sqs_api, url, bucket=KEPT.bucket, lease_seconds=30, wait_seconds=0), hosts.loop
+        )
         self.control = JobControl(
-            hosts.dynamodb, hosts.sqs, table=TABLE, queue_url=url, result_days=30, now=lambda: self.now
+            hosts.dynamodb, hosts.sqs, hosts.s3, table=TABLE, queue_url=url, result_days=30, now=lambda: self.now
         )
 
     def claim(self, job: NewJob = JOB, generation: int = 1) -> Lease:
@@ -55,6 +60,13 @@ class World:
 
     def record(self) -> dict[str, Any]:
         return self._dynamodb.get_item(TableName=TABLE, Key={"jobId": {"S": ID}}, ConsistentRead=True)["Item"]  # type: ignore[no-any-return]
+
+    def keep(self, data: bytes) -> None:
+        self._s3.put_object(Bucket=KEPT.bucket, Key=KEPT.key, Body=data)
+
+    def payload_object(self) -> dict[str, Any]:
+        answer = self._s3.get_object(Bucket=KEPT.bucket, Key=KEPT.key)
+        return {**answer, "Body": answer["Body"].read()}
 
     def message(self) -> Message:
         (message,) = self.queue.receive(10)
@@ -103,6 +115,20 @@ def test_a_running_job_is_cancelled_and_its_worker_told(world: World, write: Cal
     assert world.record() == before
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_expired_record_counts_as_none(world: World, ended: bool) -> None:
+    """DynamoDB deletes it hours later; the API answers 404 from then on."""
+    lease = world.claim()
+    if ended:
+        world.store.succeed(lease, Result(json_text="1"))
+    before = world.record()
+    world.now += 31 * 86_400
+    for refused in (world.control.cancel(ID), world.control.retry(ID)):
+        assert isinstance(refused, Unchanged)
+        assert refused.record == {}
+    assert world.record() == before
+
+
 def test_what_has_ended_is_not_cancelled(world: World) -> None:
     world.store.succeed(world.claim(), Result(json_text="1"))
     before = world.record()
@@ -112,8 +138,28 @@ def test_what_has_ended_is_not_cancelled(world: World) -> None:
     assert world.record() == before
 
 
-@pytest.mark.parametrize("payload", ["a text ☕", b"\x00\xff", Location("b", "k")])
+# In one piece, and in parts.
+@pytest.mark.parametrize("data", [b"kept", b"x" * 9_000_000])
+def test_a_retry_lets_the_payload_last_as_long_as_the_record(world: World, data: bytes) -> None:
+    world.store.fail(world.claim(NewJob(ID, "text/csv", KEPT)), "ValueError", "no")
+    world.keep(data)
+    assert isinstance(world.control.retry(ID), Changed)
+    after = world.payload_object()
+    assert (after["Body"], after["ContentType"]) == (data, "text/csv")  # it had none: it was written anew
+
+
+def test_without_its_payload_a_job_is_not_run_again(world: World) -> None:
+    world.store.fail(world.claim(NewJob(ID, "text/plain", KEPT)), "ValueError", "no")
+    before = world.record()
+    refused = world.control.retry(ID)
+    assert isinstance(refused, Unchanged)
+    assert "payload" in refused.why
+    assert world.record() == before
+
+
+@pytest.mark.parametrize("payload", ["a text ☕", b"\x00\xff", KEPT])
 def test_a_retry_runs_the_job_again_from_its_first_attempt(world: World, payload: str | bytes | Location) -> None:
+    world.keep(b"kept")
     job = NewJob(ID, "text/plain", payload)
     world.store.fail(world.claim(job), "ValueError", "no")
     assert isinstance(world.control.retry(ID), Changed)

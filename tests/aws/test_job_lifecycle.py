@@ -41,7 +41,7 @@ class OnDynamo:
         )
         self._store: Any = Waiting(store, hosts.loop)
         self._control = JobControl(
-            hosts.dynamodb, hosts.sqs, table=TABLE, queue_url=queue_url, result_days=30, now=lambda: self.now
+            hosts.dynamodb, hosts.sqs, hosts.s3, table=TABLE, queue_url=queue_url, result_days=30, now=lambda: self.now
         )
 
     def claim(self, generation: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from apis import Hosts, Waiting
 from botocore.exceptions import ClientError
 
+from asyncjobs.jobs.aws_errors import AWS_ERRORS
 from asyncjobs.jobs.leases import Lease, Location, NewJob, Result
 from asyncjobs.jobs.queue import Message, PoisonError, SqsJobQueue
 from asyncjobs.jobs.record import PAYLOAD_IN_RECORD, RESULT_IN_RECORD
@@ -27,7 +29,7 @@ class Sender:
     def __init__(self, hosts: Hosts) -> None:
         self._client = hosts.sqs
         self.url: str = hosts.sqs.create_queue(QueueName="jobs")["QueueUrl"]
-        self.coroutines = SqsJobQueue(hosts.sqs_api, self.url, lease_seconds=30, wait_seconds=0)
+        self.coroutines = SqsJobQueue(hosts.sqs_api, self.url, bucket=BUCKET, lease_seconds=30, wait_seconds=0)
         self.queue: Any = Waiting(self.coroutines, hosts.loop)
 
     def send(self, body: str, **attributes: str) -> None:
@@ -144,6 +146,30 @@ def test_more_than_sqs_gives_at_once_may_be_asked_for(sender: Sender) -> None:
     assert len(sender.queue.receive(50)) == 10
 
 
+def test_a_payload_that_outgrew_the_queue_is_where_the_message_says(sender: Sender) -> None:
+    key = f"payloads/{ID}/{'0a' * 32}"
+    sender.send("-", jobId=ID, contentType="application/pdf", payloadKey=key)
+    message = received(sender)
+    assert (message.content_type, message.payload) == ("application/pdf", Location(BUCKET, key))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"results/{ID}/{'0a' * 32}",
+        f"payloads/{ID}x/{'0a' * 32}",
+        f"payloads/{ID}/{'0a' * 32}/x",
+        f"payloads/{ID}/../{'0a' * 32}",
+        f"payloads/{ID}/{'0a' * 31}",
+        f"s3://other/payloads/{ID}/{'0a' * 32}",
+    ],
+)
+def test_a_pointer_at_anything_else_than_a_payload_of_the_job_is_poison(sender: Sender, key: str) -> None:
+    sender.send("-", jobId=ID, payloadKey=key)
+    (poison,) = sender.queue.receive(10)
+    assert isinstance(poison, PoisonError)
+
+
 Objects = Any  # an S3ObjectStore that is waited for
 
 
@@ -165,24 +191,51 @@ def test_a_small_payload_stays_in_the_record(objects: Objects, payload: str | by
 
 
 @pytest.mark.parametrize("payload", ["é" * (PAYLOAD_IN_RECORD // 2) + "x", b"x" * (PAYLOAD_IN_RECORD + 1)])
-def test_a_big_payload_goes_into_the_bucket(hosts: Hosts, objects: Objects, payload: str | bytes) -> None:
+def test_a_big_payload_goes_into_the_bucket(
+    hosts: Hosts, objects: Objects, tmp_path: Path, payload: str | bytes
+) -> None:
     job = objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1))
     data = payload.encode() if isinstance(payload, str) else payload
     location = Location(BUCKET, f"payloads/{ID}/{hashlib.sha256(data).hexdigest()}")
     assert job.payload == location
     assert read(hosts, location) == (data, "text/plain")
-    assert objects.read_payload(location) == data
+    assert objects.read_payload(location, lambda: tmp_path) == data
 
 
-def test_another_payload_of_the_same_job_overwrites_nothing(objects: Objects) -> None:
+def test_another_payload_of_the_same_job_overwrites_nothing(objects: Objects, tmp_path: Path) -> None:
     payloads = [b"1" * (PAYLOAD_IN_RECORD + 1), b"2" * (PAYLOAD_IN_RECORD + 1)]
     kept = [objects.keep_payload(Message("receipt", ID, "text/plain", payload, 1)).payload for payload in payloads]
-    assert [objects.read_payload(payload) for payload in kept] == payloads
+    assert [objects.read_payload(payload, lambda: tmp_path) for payload in kept] == payloads
 
 
-def test_a_payload_of_the_record_is_read_as_bytes(objects: Objects) -> None:
-    assert objects.read_payload("é") == "é".encode()
-    assert objects.read_payload(b"\xff") == b"\xff"
+def test_a_payload_of_the_record_is_read_as_bytes(objects: Objects, tmp_path: Path) -> None:
+    assert objects.read_payload("é", lambda: tmp_path) == "é".encode()
+    assert objects.read_payload(b"\xff", lambda: tmp_path) == b"\xff"
+
+
+def test_what_a_message_points_at_is_not_copied(objects: Objects) -> None:
+    location = Location(BUCKET, f"payloads/{ID}/{'0a' * 32}")
+    assert objects.keep_payload(Message("receipt", ID, "text/plain", location, 1)).payload == location
+
+
+def test_a_payload_of_megabytes_becomes_a_file(hosts: Hosts, objects: Objects, tmp_path: Path) -> None:
+    data = os.urandom(9 * 1024 * 1024)  # comes in parts
+    location = Location(BUCKET, f"payloads/{ID}/{hashlib.sha256(data).hexdigest()}")
+    hosts.s3.put_object(Bucket=location.bucket, Key=location.key, Body=data)
+    file = objects.read_payload(location, lambda: tmp_path)
+    assert file == tmp_path / "payload"
+    assert file.read_bytes() == data
+
+
+def test_a_payload_that_is_gone_is_an_error_of_aws(objects: Objects, tmp_path: Path) -> None:
+    with pytest.raises(AWS_ERRORS):
+        objects.read_payload(Location(BUCKET, f"payloads/{ID}/{'0a' * 32}"), lambda: tmp_path)
+
+
+def test_a_result_of_many_bytes_goes_in_parts(hosts: Hosts, objects: Objects) -> None:
+    data = os.urandom(9 * 1024 * 1024)
+    kept = objects.keep_result(LEASE, Succeeded(data=data, content_type="application/pdf"))
+    assert read(hosts, kept.location) == (data, "application/pdf")
 
 
 def test_results(hosts: Hosts, objects: Objects, tmp_path: Path) -> None:

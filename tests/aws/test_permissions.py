@@ -11,7 +11,7 @@ from typing import Any
 
 import journeys
 import pytest
-from authorization import NAMES, Iam, Need, Request, allowing, as_list, needs
+from authorization import MULTIPART, NAMES, Iam, Need, Request, allowing, as_list, needs
 from moto import mock_aws
 from moto_mends import mend
 
@@ -113,6 +113,9 @@ def tags_bucket(request: Request) -> bool:
 # Where AWS names an action otherwise than the call; API Gateway's are checked by each request's HTTP method.
 RENAMED = {
     "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "CopyObject": "PutObject",
+    **dict.fromkeys(MULTIPART, "PutObject"),
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
     "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",

@@ -15,7 +15,7 @@ from moto import mock_aws
 from moto_mends import mend
 
 from asyncjobs.jobs.api import BotoApi
-from asyncjobs.jobs.leases import Claimed
+from asyncjobs.jobs.leases import Claimed, Location
 from asyncjobs.jobs.queue import Message, SqsJobQueue
 from asyncjobs.jobs.store import DynamoJobStore
 from asyncjobs.provision.api_document import ApiSettings, render
@@ -60,7 +60,7 @@ def test_a_worker_needs_all_that_the_task_role_allows_and_no_more(iam: Iam, tmp_
     )
     # moto knows no such call; that it was made, and what for, is all that is asked here.
     iam.answers = {"BatchExecuteStatement": lambda: refusal(400, "UnknownOperationException", "")}
-    queue = SqsJobQueue(BotoApi(sqs), url, lease_seconds=30, wait_seconds=0)
+    queue = SqsJobQueue(BotoApi(sqs), url, bucket=NAMES.bucket, lease_seconds=30, wait_seconds=0)
 
     def store() -> DynamoJobStore:
         return DynamoJobStore(
@@ -74,6 +74,13 @@ def test_a_worker_needs_all_that_the_task_role_allows_and_no_more(iam: Iam, tmp_
     assert all(len(allowing(policy, need)) == 1 for need in needed)
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert {need.action for need in needed} == allowed - NOT_BY_CALL
+
+
+async def sent_by_pointer() -> Location:
+    """What only a person's `submit` may put there."""
+    location = Location(NAMES.bucket, f"payloads/{JOB}/{'0a' * 32}")
+    await asyncio.to_thread(client("s3").put_object, Bucket=location.bucket, Key=location.key, Body=b"x" * 9_000_000)
+    return location
 
 
 async def work(
@@ -94,7 +101,8 @@ async def work(
     assert isinstance(message, Message)
     claim = await second.claim(await objects.keep_payload(message))
     assert isinstance(claim, Claimed)
-    assert await objects.read_payload(claim.job.payload) == BIG.encode()
+    assert await objects.read_payload(claim.job.payload, lambda: directory) == BIG.encode()
+    assert await objects.read_payload(await sent_by_pointer(), lambda: directory) == directory / "payload"
     await second.heartbeat(claim.lease)
     await second.progress(claim.lease, 0.5, "half")
     file = directory / "result"

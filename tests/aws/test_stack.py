@@ -63,7 +63,7 @@ def test_a_plan_writes_nothing(make_stack: MakeStack):
         ("worker", {"handler": "handler:handle", "max_attempts": 5}, {"queue", "task-definition", "service"}),
         ("scaling", {"min": 1, "max": 4}, {"scaling"}),
         ("retention", {"log_days": 90}, {"logs"}),
-        ("retention", {"queue_days": 7}, {"queue", "api"}),
+        ("retention", {"queue_days": 7}, {"api", "bucket", "queue"}),
         ("api", {"rate": 7}, {"api", "api-key"}),
         ("api", {"quota": 5}, {"api-key"}),
     ],

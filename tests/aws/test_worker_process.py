@@ -28,10 +28,13 @@ from asyncjobs.jobs import ids
 WITHIN = 30.0  # seconds; reached only by a test that fails
 LEASE = 2
 HANDLER = """
-import asyncio, time
+import asyncio, hashlib, time
 
 def handle(job):
     print("handling", job.id)
+    if job.content_type == "application/zip":
+        with job.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     if job.content_type == "application/octet-stream":
         return bytes(reversed(job.bytes))
     if job.content_type == "application/pdf":
@@ -51,6 +54,23 @@ async def handle_async(job):
     await asyncio.sleep(0.01)
     return job.text
 """
+SUBMIT = """
+import resource, sys
+from pathlib import Path
+import boto3
+from asyncjobs.jobs import ids
+from asyncjobs.jobs.uploads import Uploads
+
+endpoint, name, *files = sys.argv[1:]
+session = boto3.session.Session("testing", "testing", region_name="eu-west-1")
+s3, sqs = session.client("s3", endpoint_url=endpoint), session.client("sqs", endpoint_url=endpoint)
+uploads = Uploads(s3, sqs, bucket=name, queue=name, account="123456789012")
+for file in files:
+    job_id = ids.mint()
+    uploads.submit(Path(file), job_id=job_id, content_type="application/zip")
+    print(job_id, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +126,14 @@ class Cloud:
             },
         )
         return job_id
+
+    def upload(self, *files: Path) -> list[tuple[str, float]]:
+        """The jobs of big payloads, and the most memory in MiB that the process had by then that submitted them."""
+        command = [sys.executable, "-c", SUBMIT, self.endpoint, self.name, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = [line.split() for line in done.stdout.splitlines()]
+        return [(job_id, int(kib) / 1024) for job_id, kib in lines]
 
     def job(self, job_id: str) -> dict[str, Any]:
         item = self.dynamodb.get_item(TableName=self.name, Key={"jobId": {"S": job_id}}, ConsistentRead=True)
@@ -212,6 +240,35 @@ def test_jobs_end_to_end(cloud: Cloud, work: Work, isolation: str, client: str) 
     eventually(lambda: cloud.messages() == 0)
     eventually(lambda: "succeeded" in worker.said(small))
     assert worker.said(small) == ["started", f"handling {small}", "succeeded"]
+
+
+def peak_mib(process: subprocess.Popen[bytes]) -> float:
+    """The most memory that a process has had so far."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc for a process's peak of memory")
+@pytest.mark.parametrize("how", ["process", "thread", "command"])
+def test_a_big_payload_is_nowhere_in_memory(cloud: Cloud, work: Work, tmp_path: Path, how: str) -> None:
+    """Neither where it is submitted nor in the worker; boto3 takes some for its threads and parts."""
+    small, big = tmp_path / "small", tmp_path / "big"
+    small.write_bytes(os.urandom(2 * MIB))
+    big.write_bytes(os.urandom(MIB) * 64)
+    command = {"ASYNCJOBS_HANDLER": "", "ASYNCJOBS_COMMAND": '["sha256sum"]'}
+    worker = work(**command if how == "command" else {"ASYNCJOBS_ISOLATION": how})
+    [(first, _)] = cloud.upload(small)
+    cloud.wait_for(first, "SUCCEEDED")
+    at_first = peak_mib(worker.process)
+    (second, before), (third, after) = cloud.upload(small, big)
+    assert after - before < 30
+    result = cloud.wait_for(third, "SUCCEEDED")["result"]
+    assert result.split()[0] == hashlib.sha256(big.read_bytes()).hexdigest()
+    assert peak_mib(worker.process) - at_first < 30
+    # Each attempt's folder is gone, and the payload's object was not copied.
+    eventually(lambda: not list(tmp_path.glob("asyncjobs-worker-*/*")))
+    keys = [one["Key"] for one in cloud.s3.list_objects_v2(Bucket=cloud.name)["Contents"]]
+    assert sorted(key.split("/")[1] for key in keys) == sorted([first, second, third])
 
 
 def test_a_message_that_claims_to_be_base64_does_not_cost_the_worker(cloud: Cloud, work: Work) -> None:

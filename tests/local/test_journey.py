@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from asyncjobs.jobs import ids
 pytest.importorskip("ministack", reason="the `local` extra is not installed")
 
 HANDLER = """
-import os, time
+import hashlib, os, time
 from pathlib import Path
 from asyncjobs.worker import Reject
 
@@ -41,6 +43,9 @@ def handle(job):
         path = job.directory / "out.bin"
         path.write_bytes(b"\\x00\\x01" * 300_000)
         return path
+    if len(job.bytes) > 1024 * 1024:
+        with job.path.open("rb") as file:
+            return [hashlib.file_digest(file, "sha256").hexdigest(), job.content_type]
     print("handled", len(job.bytes), "bytes")
     return {"length": len(job.bytes), "hex": job.bytes[:64].hex(), "type": job.content_type, "attempt": job.attempt}
 """
@@ -187,6 +192,35 @@ def test_a_rejected_job_ends_with_6_and_says_why(stack: Stack):
     assert "Rejected: not today" in followed.stdout
     assert stack.json("status", job_id)["error"] == {"type": "Rejected", "message": "not today"}
     stack.run("result", job_id, check=6)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("long.txt", "é text\n".encode() * 800_000, "text/plain"),
+        ("long.pdf", os.urandom(1024 * 1024) * 48, "application/pdf"),
+        ("near.bin", b"\xff" * 1_000_000 + b"\xff" * 48_000, "application/octet-stream"),
+    ],
+)
+def test_a_payload_that_no_message_can_carry(stack: Stack, name: str, data: bytes, kind: str):
+    done = stack.json("submit", stack.file(data, name), "--wait")
+    assert (done["status"], done["contentType"]) == ("SUCCEEDED", kind)
+    if len(data) > 1024 * 1024:
+        assert done["result"] == [hashlib.sha256(data).hexdigest(), kind]
+    else:
+        assert done["result"]["length"] == len(data)
+
+
+def test_a_big_payload_sent_twice_is_one_job(stack: Stack):
+    job_id = f"{int(time.time() * 1000)}-twice-{uuid.uuid4()}"
+    file = stack.file("z" * 3_000_000, "twice.txt")
+    for _ in range(2):
+        assert stack.run("submit", file, "--id", job_id).stdout.strip() == job_id
+    stack.run("status", job_id, "--follow")
+    assert json.loads(stack.run("result", job_id).stdout)[1] == "text/plain"
+    assert stack.json("retry", job_id)["status"] == "QUEUED"
+    stack.run("status", job_id, "--follow")
+    assert stack.json("status", job_id)["attempt"] == 1
 
 
 def test_a_cancelled_job_never_runs_or_is_ended(stack: Stack):

@@ -213,10 +213,14 @@ def test_version_and_help(tmp_path: Path):
         ("a.txt", b"nul\x00", "application/octet-stream"),
         ("a.txt", "\ufffd".encode(), "application/octet-stream"),
         ("a.mp4", b"\x00", "application/octet-stream"),
+        ("long.txt", b"x" * 1024 * 1024 + b"\xff", "application/octet-stream"),
+        ("long.txt", b"x" * (1024 * 1024 - 1) + "é".encode(), "text/plain"),
     ],
 )
-def test_the_type_follows_the_name_but_text_must_be_text(name: str, payload: bytes, kind: str):
-    assert guess_type(name, payload) == kind
+def test_the_type_follows_the_name_but_text_must_be_text(tmp_path: Path, name: str, payload: bytes, kind: str):
+    file = tmp_path / "payload"
+    file.write_bytes(payload)
+    assert guess_type(name, file) == kind
 
 
 def test_lengths_of_time():
@@ -230,3 +234,7 @@ def test_log_lines_are_readable_and_foreign_ones_are_left_alone():
     assert readable(line) == "T  info  1-a  hello"
     assert readable("plain [text]\n") == "plain [text]"
     assert readable('"json, but no object"') == '"json, but no object"'
+
+
+def test_metrics_are_no_line_for_a_person():
+    assert readable('{"time": "T", "level": "info", "message": "metrics", "_aws": {"Timestamp": 1}}') is None

@@ -6,11 +6,12 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncjobs.client import JobsClient
+from asyncjobs.client import LARGEST_MESSAGE, JobsClient
 from asyncjobs.errors import (
     ApiError,
     CredentialsError,
@@ -190,3 +191,69 @@ def test_an_id_cannot_leave_its_place_in_the_path(api: Api):
     with pytest.raises(NotFoundError):
         client(api).get("../keys?x=1")
     assert api.asked[0][1] == "/v1/jobs/..%2Fkeys%3Fx%3D1"
+
+
+TOO_LARGE = (413, {"error": "PayloadTooLarge", "message": "no"})
+QUEUED = (200, {"jobId": ID, "status": "QUEUED"})
+
+
+class Uploaded:
+    """An upload that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[bytes, str, str]] = []
+
+    def __call__(self, file: Path, job_id: str, content_type: str) -> None:
+        self.jobs.append((file.read_bytes(), job_id, content_type))
+
+
+def test_a_small_file_is_sent_like_its_bytes(api: Api, tmp_path: Path):
+    file = tmp_path / "small.txt"
+    file.write_bytes(b"two words")
+    api.answers = [(202, {"jobId": ID, "status": "QUEUED"})]
+    client(api).submit(file, content_type="text/plain")
+    assert api.asked[0][3] == b"two words"
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_what_no_message_can_carry_is_uploaded_without_asking_the_api_to_take_it(
+    api: Api, tmp_path: Path, as_file: bool
+):
+    file, data, uploaded = tmp_path / "big", b"x" * (LARGEST_MESSAGE + 1), Uploaded()
+    file.write_bytes(data)
+    api.answers = [QUEUED]
+    answer = client(api, upload=uploaded).submit(file if as_file else data, content_type="text/plain", job_id=ID)
+    assert answer == ID
+    assert uploaded.jobs == [(data, ID, "text/plain")]
+    assert [method for method, *_ in api.asked] == ["GET"]
+
+
+def test_what_the_api_finds_too_large_is_uploaded_too(api: Api):
+    data, uploaded = b"\xff" * 900_000, Uploaded()  # as base64 above 1 MiB
+    api.answers = [TOO_LARGE, QUEUED]
+    client(api, upload=uploaded).submit(data, content_type="application/pdf", job_id=ID)
+    assert uploaded.jobs == [(data, ID, "application/pdf")]
+
+
+def test_a_job_that_a_worker_has_is_not_uploaded_again(api: Api):
+    uploaded = Uploaded()
+    api.answers = [(200, {"jobId": ID, "status": "RUNNING"})]
+    client(api, upload=uploaded).submit(b"x" * (LARGEST_MESSAGE + 1), content_type="text/plain", job_id=ID)
+    assert uploaded.jobs == []
+
+
+def test_an_id_that_the_api_would_refuse_is_not_uploaded(api: Api):
+    uploaded = Uploaded()
+    api.answers = [(404, {"error": "JobNotFound", "message": "from the future"})]
+    with pytest.raises(ApiError) as caught:
+        client(api, upload=uploaded).submit(b"x" * (LARGEST_MESSAGE + 1), content_type="text/plain", job_id="x")
+    assert (caught.value.status, caught.value.code) == (400, "InvalidJobId")
+    assert uploaded.jobs == []
+
+
+def test_without_the_stack_a_large_payload_is_refused_and_the_way_on_named(api: Api):
+    with pytest.raises(ApiError) as caught:
+        client(api).submit(b"x" * (LARGEST_MESSAGE + 1), content_type="text/plain")
+    assert (caught.value.status, caught.value.code) == (413, "PayloadTooLarge")
+    assert "stack=" in caught.value.hint
+    assert api.asked == []

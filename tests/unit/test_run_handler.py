@@ -36,6 +36,10 @@ def handle(job):
         time.sleep(60)
     if text == "bytes":
         return b"\x00\xff"
+    if text == "long":
+        return "x" * 2_000_000
+    if text == "long bytes":
+        return bytes(2_000_000)
     if text == "file":
         path = job.directory / "out.bin"
         path.write_bytes(b"\x00\xff")
@@ -186,3 +190,12 @@ def test_progress_is_shown_twice_a_second_and_the_last_of_it_always() -> None:
     lines.end()
     lines.end()
     assert err.getvalue().splitlines() == [f"{percent} %  step\\x1b[0m" for percent in (0, 40, 80, 90)]
+
+
+def test_a_big_payload_and_a_big_result_are_like_any_other(project: Project):
+    out, _ = project.run("x" * 2_000_000, "--json")
+    assert json.loads(out)["result"]["text"] == "x" * 2_000_000
+    out, _ = project.run("long", "--json")
+    document = json.loads(out)
+    assert (document["result"], document["contentType"]) == ("x" * 2_000_000, "application/json")
+    assert project.run("long bytes")[0] == bytes(2_000_000)

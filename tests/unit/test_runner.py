@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from asyncjobs.jobs.leases import Claimed, NewJob
+from asyncjobs.jobs.leases import Claimed, Location, NewJob
 from asyncjobs.jobs.queue import Message
 from asyncjobs.testing import Clock, FakeSlot, InMemoryObjects, InMemoryQueue, InMemoryStore, Lines
 from asyncjobs.testing.slots import Answer
@@ -17,6 +18,7 @@ from asyncjobs.worker.executor import Attempt
 from asyncjobs.worker.keeper import Keeper
 from asyncjobs.worker.metrics import Metrics
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded, rejected
+from asyncjobs.worker.payloads import ObjectStore
 from asyncjobs.worker.runner import LONGEST_BACKOFF, Runner, backoff_seconds
 from asyncjobs.worker.slots import SlotPool
 
@@ -51,10 +53,14 @@ class World:
         self.store = InMemoryStore(self.clock)
         self.objects = InMemoryObjects()
         self.keeper = Keeper(self.store, self.queue, self.log, lease_seconds=30, clock=self.clock)
-        self.runner = Runner(
+        self.runner = self.make_runner(directory, self.objects)
+        self.queue.send(ID, '{"text": "é"}')
+
+    def make_runner(self, directory: Path, objects: ObjectStore) -> Runner:
+        return Runner(
             self.queue,
             self.store,
-            self.objects,
+            objects,
             self.keeper,
             self.log,
             Metrics(self.log, now=self.clock),
@@ -65,7 +71,6 @@ class World:
             jitter=lambda: 1.0,
             now=self.clock,
         )
-        self.queue.send(ID, '{"text": "é"}')
 
     def message(self) -> Message:
         (message,) = asyncio.run(self.queue.receive(1))
@@ -86,6 +91,44 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+def test_a_big_payload_is_a_file_until_the_result_is_kept(world: World) -> None:
+    location = Location("bucket", f"payloads/{ID}/{'0a' * 32}")
+    data = b"x" * 2_000_000
+    world.objects.kept[location.key] = data
+    asyncio.run(world.queue.delete(world.message()))
+    world.queue.send(ID, location, "text/plain")
+
+    def read(attempt: Attempt) -> Outcome:
+        assert isinstance(attempt.payload, Path)
+        assert attempt.payload.read_bytes() == data
+        assert attempt.payload.parent == attempt.directory
+        return Succeeded(json_text="1")
+
+    (attempt,) = world.handle(read).attempts
+    assert world.status == "SUCCEEDED"
+    assert not attempt.directory.exists()
+    assert list(world.objects.kept) == [location.key]  # claimed as it is, not copied
+
+
+@pytest.mark.parametrize("error", [aws_error("NoSuchKey", 404), OSError(28, "No space left on device")])
+def test_a_payload_that_cannot_be_read_fails_the_attempt_and_leaves_nothing(
+    world: World, tmp_path: Path, error: Exception
+) -> None:
+    class Broken(InMemoryObjects):
+        async def read_payload(
+            self, payload: str | bytes | Location, make_directory: Callable[[], Path]
+        ) -> bytes | Path:
+            (make_directory() / "payload.part").write_bytes(b"x")
+            raise error
+
+    world.runner = world.make_runner(tmp_path, Broken())
+    world.handle()
+    record = world.store.records[ID]
+    assert record.error is not None
+    assert (record.status, record.error[0]) == ("QUEUED", "PayloadUnavailable")
+    assert list(tmp_path.iterdir()) == []
 
 
 def boom(_: Attempt) -> Outcome:

@@ -46,6 +46,18 @@ def file(job):
 def nothing(job):
     pass
 
+def sizes(job):
+    return [job.path.stat().st_size, len(job.bytes), len(job.text), len(job.json())]
+
+def place(job):
+    return str(job.path)
+
+def long_bytes(job):
+    return bytes(3_000_000)
+
+def long_value(job):
+    return "é" * 3_000_000
+
 def kill(job):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -306,6 +318,36 @@ def test_results(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
     assert (file.file.read_text(), file.content_type) == ("a,b", "text/csv")
 
 
+def attempt_on_a_file(run: Runs, do: str, data: bytes) -> Attempt:
+    attempt = run.attempt(do)
+    attempt.payload = attempt.make_directory() / "payload"
+    attempt.payload.write_bytes(data)
+    return attempt
+
+
+@EACH
+def test_a_payload_that_is_a_file_reads_like_any_other(request: pytest.FixtureRequest, kind: str, run: Runs) -> None:
+    slot = request.getfixturevalue(kind)
+    data = json.dumps("x" * 2_000_000).encode()
+    assert value(slot.run(attempt_on_a_file(run, "sizes", data))) == [2_000_002, 2_000_002, 2_000_002, 2_000_000]
+    # No second file is made of it.
+    attempt = attempt_on_a_file(run, "place", data)
+    assert value(slot.run(attempt)) == str(attempt.payload)
+
+
+def test_a_process_hands_over_big_results_as_files(process_slot: ProcessSlot, run: Runs) -> None:
+    done = run(process_slot, "long_bytes")
+    assert isinstance(done, Succeeded)
+    assert done.file is not None
+    assert done.file.read_bytes() == bytes(3_000_000)
+    assert (done.content_type, done.is_value) == ("application/octet-stream", False)
+    done = run(process_slot, "long_value")
+    assert isinstance(done, Succeeded)
+    assert done.file is not None
+    assert json.loads(done.file.read_bytes()) == "é" * 3_000_000
+    assert (done.content_type, done.is_value) == ("application/json", True)
+
+
 @EACH
 def test_what_the_job_says_of_itself(request: pytest.FixtureRequest, kind: str, run: Runs, tmp_path: Path) -> None:
     assert value(run(request.getfixturevalue(kind), "attributes", b"payload")) == [
@@ -545,6 +587,20 @@ def test_a_command_s_output_is_its_result(command: Make, run: Runs) -> None:
 def test_output_that_is_no_json_is_text(command: Make, run: Runs, output: str) -> None:
     echo = command("sys.stdout.buffer.write(sys.stdin.buffer.read())")
     assert value(run(echo, "x", output.encode())) == output
+
+
+def test_a_command_reads_a_payload_that_is_a_file(command: Make, run: Runs) -> None:
+    data = os.urandom(3_000_000)
+    done = command("sys.stdout.buffer.write(sys.stdin.buffer.read())").run(attempt_on_a_file(run, "job", data))
+    assert isinstance(done, Succeeded)
+    assert done.file is not None
+    assert done.file.read_bytes() == data
+    assert done.content_type == "application/octet-stream"
+
+
+def test_a_command_may_clear_its_folder(command: Make, run: Runs) -> None:
+    clear = "import subprocess; subprocess.run('rm -rf $ASYNCJOBS_JOB_DIRECTORY/*', shell=True); print('cleared')"
+    assert value(run(command(clear), "job")) == "cleared\n"
 
 
 def test_a_command_knows_its_job(command: Make, run: Runs, tmp_path: Path) -> None:

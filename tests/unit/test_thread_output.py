@@ -1,0 +1,34 @@
+"""What handlers in the worker's own process say, from outside: a program with the output installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+PROGRAM = """
+import logging, sys
+from asyncjobs.worker import thread_output
+from asyncjobs.worker.logs import Log
+
+thread_output.install(Log(sys.stdout))
+thread_output.job_id.set("1795416232123-abc")
+print("printed")
+print("complained", file=sys.stderr)
+logging.getLogger("theirs").warning("warned %d times", 2)
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("theirs").exception("failed")
+"""
+
+
+def test_each_line_has_its_level_and_job_and_says_its_logger_once():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["jobId"] for line in lines} == {"1795416232123-abc"}
+    said = [(line["level"], line["message"]) for line in lines]
+    assert said[:3] == [("info", "printed"), ("warning", "complained"), ("warning", "theirs: warned 2 times")]
+    level, message = said[3]
+    assert level == "error"
+    assert message.startswith("theirs: failed\nTraceback")
