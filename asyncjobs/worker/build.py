@@ -147,7 +147,8 @@ async def _apis(settings: Settings, session: Any, config: Config, stack: AsyncEx
             BotoApi(session.create_client("sqs", config=config), threads),
             BotoApi(session.create_client("dynamodb", config=config), threads),
         )
-    http = await stack.enter_async_context(open_http(session.get_config_variable("ca_bundle")))
+    http = open_http(session.get_config_variable("ca_bundle"))
+    stack.callback(http.close)
     credentials = CredentialSource(session.get_credentials())
 
     def lean(service: str) -> LeanApi:
