@@ -1,7 +1,7 @@
 """HTTP/1.1 for calls whose request and answer are both small and whole: POST over connections that are kept alive.
 
-Of what a general client offers (redirects, cookies, streams, compression) such a call needs nothing, and pays for it with
-more CPU than for all the rest of the call. The parser is the one that Node.js has, by way of httptools.
+Of what a general client offers (redirects, cookies, streams, compression) such a call needs nothing, and pays for it
+with more CPU than all the rest of it takes. The parser is the one that Node.js has, by way of httptools.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ class Server:
         host, port = self._address
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, connection = await loop.create_connection(_Connection, host, port, ssl=self._tls, happy_eyeballs_delay=0.25)
+                _, connection = await loop.create_connection(
+                    _Connection, host, port, ssl=self._tls, happy_eyeballs_delay=0.25
+                )
         except (OSError, TimeoutError) as error:
             raise HttpError(f"no connection to {host}:{port}: {error!r}") from error
         self._all = {one for one in self._all if not one.closed} | {connection}

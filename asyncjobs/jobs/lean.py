@@ -146,12 +146,13 @@ def _base64(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
 
 
-
 def _parse(content: bytes) -> dict[str, Any]:
     try:
         # Looking for binary values costs a call for each object, so only where there may be one.
         with_bytes = b'"B"' in content
-        answer: dict[str, Any] = json.loads(content, object_hook=_with_bytes) if with_bytes else orjson.loads(content or b"{}")
+        answer: dict[str, Any] = (
+            json.loads(content, object_hook=_with_bytes) if with_bytes else orjson.loads(content or b"{}")
+        )
     except ValueError as error:
         raise HTTPClientError(error=f"an answer that is no JSON: {error}") from error
     return answer
