@@ -35,6 +35,9 @@ class Written:
     item: Item
 
 
+_DONE = Written({})
+
+
 @dataclass(frozen=True)
 class Refused:
     """The condition did not hold; `item` is the record that was in the way, empty if there is none."""
@@ -157,7 +160,7 @@ class Writer:
     async def _outcome(self, entry: _Entry, answer: Any) -> Written | Refused | Exception:
         error = answer.get("Error")
         if error is None:
-            return Written({})
+            return _DONE
         if error["Code"] in ("ConditionalCheckFailed", "DuplicateItem"):
             return Refused(error.get("Item", {}))
         # Throttled, or refused for a reason that the single call says better.

@@ -19,7 +19,9 @@ _quote = json.encoder.encode_basestring_ascii
 
 
 def _json(value: Any) -> str:
-    return repr(value) if type(value) is int else _encode(value)
+    if type(value) is str:
+        return _quote(value)
+    return repr(value) if type(value) in (int, float) else _encode(value)
 
 
 class Log:
