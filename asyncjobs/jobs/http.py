@@ -15,9 +15,6 @@ from urllib.parse import urlsplit
 
 import httptools
 
-# Shorter than AWS keeps an idle connection, so that few calls meet one that is just being closed.
-KEEP_SECONDS = 15.0
-
 
 class HttpError(Exception):
     """No connection, or none long enough for an answer."""
@@ -100,13 +97,14 @@ class _Connection(asyncio.Protocol):
 class Server:
     """The connections to one server; see Http."""
 
-    def __init__(self, url: str, trusted: ssl.SSLContext, connect_seconds: float) -> None:
+    def __init__(self, url: str, trusted: ssl.SSLContext, connect_seconds: float, keep_seconds: float) -> None:
         parts = urlsplit(url)
         self.host = parts.netloc
         self.path = parts.path or "/"
         self._address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         self._tls = trusted if parts.scheme == "https" else None
         self._connect_seconds = connect_seconds
+        self._keep_seconds = keep_seconds
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
 
@@ -137,7 +135,7 @@ class Server:
         """The one used last, so that those there are too many of grow old."""
         while self._idle:
             connection = self._idle.pop()
-            if time.monotonic() - connection.idle_since > KEEP_SECONDS:
+            if time.monotonic() - connection.idle_since > self._keep_seconds:
                 connection.close()
             if not connection.closed:
                 return connection
@@ -164,16 +162,18 @@ class Http:
     Args:
         trusted: For https.
         connect_seconds: For a connection, its TLS included.
+        keep_seconds: That an idle one is used again. AWS keeps them longer, so few calls meet one just being closed.
     """
 
-    def __init__(self, trusted: ssl.SSLContext, *, connect_seconds: float) -> None:
+    def __init__(self, trusted: ssl.SSLContext, *, connect_seconds: float, keep_seconds: float = 15) -> None:
         self._trusted = trusted
         self._connect_seconds = connect_seconds
+        self._keep_seconds = keep_seconds
         self._servers: list[Server] = []
 
     def server(self, url: str) -> Server:
         """Args: url: Of http or https; its path is that of every call."""
-        self._servers.append(Server(url, self._trusted, self._connect_seconds))
+        self._servers.append(Server(url, self._trusted, self._connect_seconds, self._keep_seconds))
         return self._servers[-1]
 
     def close(self) -> None:
