@@ -12,17 +12,16 @@ import json
 import random
 import ssl
 import time
-import urllib.request
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
+import orjson
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, ReadTimeoutError
 from botocore.httpsession import get_cert_path
 
 from asyncjobs.jobs.aws_errors import is_passing
+from asyncjobs.jobs.http import Http, HttpError
 from asyncjobs.jobs.signer import Credentials, Signer
 
 TRIES = 4
@@ -75,7 +74,7 @@ class LeanApi:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        http: Http,
         endpoint: str,
         service: str,
         region: str,
@@ -85,11 +84,8 @@ class LeanApi:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._http = http
         self._endpoint = endpoint
-        parts = urlsplit(endpoint)
-        self._path = parts.path or "/"
-        self._host = parts.netloc
+        self._server = http.server(endpoint)
         self._target = target
         self._signer = Signer(service, region)
         self._credentials = credentials
@@ -97,7 +93,7 @@ class LeanApi:
         self._now = now
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        body = _encode(request).encode()
+        body = orjson.dumps(request, default=_base64)
         patience = READ_SECONDS + request.get("WaitTimeSeconds", 0)
         tries = 1 if operation in _ONCE else TRIES
         while True:
@@ -114,47 +110,34 @@ class LeanApi:
 
     async def _try(self, operation: str, body: bytes, patience: float) -> dict[str, Any]:
         headers = {
-            "Host": self._host,
+            "Host": self._server.host,
             "Content-Type": "application/x-amz-json-1.0",
             "X-Amz-Target": f"{self._target}.{operation}",
         }
         credentials = await self._credentials.get()
-        signed = self._signer.sign("POST", self._path, "", headers, body, credentials, now=self._now())
+        signed = self._signer.sign("POST", self._server.path, "", headers, body, credentials, now=self._now())
         try:
-            async with asyncio.timeout(patience), self._http.post(self._endpoint, data=body, headers=signed) as answer:
-                content = await answer.read()
+            async with asyncio.timeout(patience):
+                status, received, content = await self._server.post(signed, body)
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=self._endpoint, error=error) from error
-        except aiohttp.ClientError as error:
+        except HttpError as error:
             raise HTTPClientError(error=error) from error
-        checksum = answer.headers.get("x-amz-crc32")
+        checksum = received.get("x-amz-crc32")
         if checksum is not None and checksum.isdecimal() and zlib.crc32(content) != int(checksum):
             raise HTTPClientError(error="the answer was damaged on its way")
-        if answer.status == 200:
+        if status == 200:
             return _parse(content)
-        raise _refusal(operation, answer.status, answer.headers, content)
+        raise _refusal(operation, status, received, content)
 
 
-def open_http(ca_bundle: str | None = None) -> aiohttp.ClientSession:
+def open_http(ca_bundle: str | None = None) -> Http:
     """Connections to all services, kept alive.
 
     Args:
         ca_bundle: A file of certificates to trust instead of botocore's own.
     """
-    connector = aiohttp.TCPConnector(
-        limit=0,
-        # Shorter than AWS keeps an idle connection, so that few calls meet one that is just being closed.
-        keepalive_timeout=15,
-        ssl=ssl.create_default_context(cafile=ca_bundle or get_cert_path(True)),
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        # Looks for a proxy at each call, so only where there is one.
-        trust_env=bool(urllib.request.getproxies()),
-    )
+    return Http(ssl.create_default_context(cafile=ca_bundle or get_cert_path(True)), connect_seconds=CONNECT_SECONDS)
 
 
 def _base64(value: object) -> str:
@@ -163,14 +146,13 @@ def _base64(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
 
 
-_encode = json.JSONEncoder(default=_base64, ensure_ascii=False, separators=(",", ":")).encode
-
-
 def _parse(content: bytes) -> dict[str, Any]:
-    # Looking for binary values costs a call for each object, so only where there may be one.
-    hook = _with_bytes if b'"B"' in content else None
     try:
-        answer: dict[str, Any] = json.loads(content, object_hook=hook) if content else {}
+        # Looking for binary values costs a call for each object, so only where there may be one.
+        with_bytes = b'"B"' in content
+        answer: dict[str, Any] = (
+            json.loads(content, object_hook=_with_bytes) if with_bytes else orjson.loads(content or b"{}")
+        )
     except ValueError as error:
         raise HTTPClientError(error=f"an answer that is no JSON: {error}") from error
     return answer

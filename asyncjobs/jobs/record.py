@@ -20,6 +20,7 @@ TERMINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 # and DynamoDB gives a partition 1,000 writes a second.
 INDEX_NAME = "by-status"
 SHARDS = 8
+_SHARD_KEYS = {status: [f"{status}#{shard}" for shard in range(SHARDS)] for status in (QUEUED, RUNNING, *TERMINAL)}
 INDEX_ATTRIBUTES = (
     "status",
     "submittedAt",
@@ -42,7 +43,7 @@ RESULT_IN_RECORD = 256 * 1024
 
 def shard_key(status: str, job_id: str) -> str:
     """The partition of the listing index a job belongs to."""
-    return f"{status}#{zlib.crc32(job_id.encode()) % SHARDS}"
+    return _SHARD_KEYS[status][zlib.crc32(job_id.encode()) % SHARDS]
 
 
 def iso_time(epoch_ms: int) -> str:

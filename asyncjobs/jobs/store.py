@@ -5,9 +5,10 @@ A worker that was paused past its lease finds its token gone from the record and
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from asyncjobs.jobs import ids
@@ -45,6 +46,19 @@ _SAME_GENERATION = "(attribute_not_exists(#generation) OR #generation = :generat
 _ATTEMPTS_LEFT = "(attribute_not_exists(#attempt) OR #attempt < :maxAttempts)"
 _OWNED = "#status = :running AND #leaseToken = :token AND #leaseUntil >= :now"
 
+_STATUS: dict[str, dict[str, Any]] = {status: {"S": status} for status in (QUEUED, RUNNING, *TERMINAL)}
+
+
+# Jobs come in batches, and those of a batch share most of their times.
+@lru_cache(maxsize=64)
+def _number(value: int) -> dict[str, Any]:
+    return {"N": str(value)}
+
+
+@lru_cache(maxsize=64)
+def _time(epoch_ms: int) -> dict[str, Any]:
+    return {"S": iso_time(epoch_ms)}
+
 
 class DynamoJobStore:
     """The job store in DynamoDB.
@@ -68,7 +82,7 @@ class DynamoJobStore:
         result_days: int,
         coalesce: int = 0,
         now: Callable[[], float] = time.time,
-        new_token: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_token: Callable[[], str] = lambda: os.urandom(16).hex(),
     ) -> None:
         self._writer = Writer(api, table, coalesce=coalesce)
         self._lease_ms = lease_seconds * 1000
@@ -100,41 +114,37 @@ class DynamoJobStore:
 
     async def heartbeat(self, lease: Lease) -> None:
         """Make the lease last from now on as long as a new one."""
-        update = Update()
-        update.set("leaseUntil", {"N": str(self._now_ms() + self._lease_ms)})
-        await self._owned(lease, update, RUNNING)
+        await self._owned(lease, Update({"leaseUntil": _number(self._now_ms() + self._lease_ms)}), RUNNING)
 
     async def progress(self, lease: Lease, fraction: float, message: str) -> None:
-        update = Update()
-        update.set("progress", _progress(fraction, message))
-        await self._owned(lease, update, RUNNING)
+        await self._owned(lease, Update({"progress": _progress(fraction, message)}), RUNNING)
 
     async def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
         """Record the result; `message` is the last word on its progress."""
         update = self._end(lease.job_id, SUCCEEDED)
-        update.set("progress", _progress(1.0, message))
-        update.removes += ["error"]
+        update.sets["progress"] = _progress(1.0, message)
+        update.removes += ("error",)
         if result.location is not None:
-            update.set("resultLocation", _location(result.location))
+            update.sets["resultLocation"] = _location(result.location)
         else:
-            update.set("result", {"S": result.json_text or "null"})
+            update.sets["result"] = {"S": result.json_text or "null"}
         await self._owned(lease, update, SUCCEEDED)
 
     async def fail(self, lease: Lease, error_type: str, message: str) -> None:
         update = self._end(lease.job_id, FAILED)
-        update.set("error", _error(error_type, message))
+        update.sets["error"] = _error(error_type, message)
         await self._owned(lease, update, FAILED)
 
     async def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
         """Back to QUEUED, with the error of this attempt kept."""
         update = self._requeue(lease)
-        update.set("error", _error(error_type, message))
+        update.sets["error"] = _error(error_type, message)
         await self._owned(lease, update, QUEUED)
 
     async def hand_back(self, lease: Lease) -> None:
         """Back to QUEUED without charging the attempt: the worker is leaving."""
         update = self._requeue(lease)
-        update.set("attempt", {"N": str(lease.attempt - 1)})
+        update.sets["attempt"] = _number(lease.attempt - 1)
         await self._owned(lease, update, QUEUED)
 
     async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy:
@@ -145,10 +155,9 @@ class DynamoJobStore:
         def update() -> Update:
             update = self._end(job.job_id, FAILED)
             message = "The job was received too often without an end: its workers were lost, or it was handed back."
-            update.set("error", _error("WorkerLost", message))
-            update.set_once("attempt", {"N": "0"})
-            self._describe(update, job, generation)
-            update.values |= {":queued": {"S": QUEUED}, ":running": {"S": RUNNING}, ":now": {"N": str(now)}}
+            update.sets["error"] = _error("WorkerLost", message)
+            update.once = {"attempt": _number(0), **self._description(job, generation)}
+            update.given = {"queued": _STATUS[QUEUED], "running": _STATUS[RUNNING], "now": _number(now)}
             return update
 
         old = await self._write_with_payload(job, free, update)
@@ -168,7 +177,7 @@ class DynamoJobStore:
         if isinstance(job.payload, Location):
             kind, other = other, kind
         with_payload = update()
-        with_payload.set_once(kind, _payload(job.payload))
+        with_payload.once[kind] = _payload(job.payload)
         old = await self._writer.write(
             job.job_id, with_payload, f"{condition} AND attribute_not_exists(#{other})", new=True
         )
@@ -182,47 +191,40 @@ class DynamoJobStore:
         kind = "payloadLocation" if isinstance(job.payload, Location) else "payload"
         return {
             "jobId": {"S": job.job_id},
-            "status": {"S": RUNNING},
-            "statusShard": {"S": shard_key(RUNNING, job.job_id)},
-            "startedAt": {"S": iso_time(now)},
-            "maxAttempts": {"N": str(self._max_attempts)},
-            "leaseToken": {"S": token},
-            "leaseUntil": {"N": str(now + self._lease_ms)},
-            "expiresAt": self._expiry(job.job_id, now),
-            "submittedAt": {"S": iso_time(ids.submitted_ms(job.job_id))},
-            "contentType": {"S": job.content_type},
-            "generation": {"N": "1"},
-            "attempt": {"N": "1"},
+            **self._start(job.job_id, token, now),
+            **self._description(job, 1),
+            "attempt": _number(1),
             kind: _payload(job.payload),
         }
 
     def _claim_update(self, job: NewJob, token: str, now: int, generation: int) -> Update:
-        update = self._started(job.job_id, token, now)
-        update.count("attempt")
-        self._describe(update, job, generation)
-        update.values |= {
-            ":queued": {"S": QUEUED},
-            ":running": {"S": RUNNING},
-            ":now": {"N": str(now)},
+        return Update(
+            self._start(job.job_id, token, now),
+            ("progress", "finishedAt"),
+            {"queued": _STATUS[QUEUED], "running": _STATUS[RUNNING], "now": _number(now)},
+            once=self._description(job, generation),
+            counts="attempt",
+        )
+
+    def _start(self, job_id: str, token: str, now: int) -> dict[str, Any]:
+        """What every claim sets."""
+        return {
+            "status": _STATUS[RUNNING],
+            "statusShard": {"S": shard_key(RUNNING, job_id)},
+            "startedAt": _time(now),
+            "maxAttempts": _number(self._max_attempts),
+            "leaseToken": {"S": token},
+            "leaseUntil": _number(now + self._lease_ms),
+            "expiresAt": self._expiry(job_id, now),
         }
-        update.removes += ["progress", "finishedAt"]
-        return update
 
-    def _started(self, job_id: str, token: str, now: int) -> Update:
-        update = Update()
-        update.set("status", {"S": RUNNING})
-        update.set("statusShard", {"S": shard_key(RUNNING, job_id)})
-        update.set("startedAt", {"S": iso_time(now)})
-        update.set("maxAttempts", {"N": str(self._max_attempts)})
-        update.set("leaseToken", {"S": token})
-        update.set("leaseUntil", {"N": str(now + self._lease_ms)})
-        update.set("expiresAt", self._expiry(job_id, now))
-        return update
-
-    def _describe(self, update: Update, job: NewJob, generation: int) -> None:
-        update.set_once("submittedAt", {"S": iso_time(ids.submitted_ms(job.job_id))})
-        update.set_once("contentType", {"S": job.content_type})
-        update.set_once("generation", {"N": str(generation)})
+    def _description(self, job: NewJob, generation: int) -> dict[str, Any]:
+        """What only a job's first claim sets."""
+        return {
+            "submittedAt": _time(ids.submitted_ms(job.job_id)),
+            "contentType": {"S": job.content_type},
+            "generation": _number(generation),
+        }
 
     def _claimed(self, job_id: str, token: str, item: Item) -> Claimed:
         lease = Lease(job_id, token, int(item["attempt"]["N"]), _generation(item))
@@ -251,11 +253,11 @@ class DynamoJobStore:
         status = item["status"]["S"]
         if status not in TERMINAL or generation != _generation(item) + 1 or "contentType" not in item:
             return Busy(now + self._lease_ms)
-        update = self._started(job_id, token, now)
-        update.set("generation", {"N": str(generation)})
-        update.set("attempt", {"N": "1"})
-        update.removes += ["progress", "finishedAt", "result", "resultLocation", "error"]
-        update.values |= {":was": {"S": status}, ":previous": {"N": str(generation - 1)}}
+        update = Update(
+            {**self._start(job_id, token, now), "generation": _number(generation), "attempt": _number(1)},
+            ("progress", "finishedAt", "result", "resultLocation", "error"),
+            {"was": _STATUS[status], "previous": _number(generation - 1)},
+        )
         old = await self._writer.write(job_id, update, "#status = :was AND #generation = :previous", new=True)
         if isinstance(old, Written) or old.item.get("leaseToken", {}).get("S") == token:
             return self._claimed(job_id, token, old.item)
@@ -268,17 +270,13 @@ class DynamoJobStore:
         update = self._end(job_id, FAILED)
         if item["status"]["S"] == RUNNING:
             message = f"The worker of attempt {attempt} of {self._max_attempts} was lost."
-            update.set("error", _error("WorkerLost", message))
+            update.sets["error"] = _error("WorkerLost", message)
         condition = "#status = :was AND #leaseToken = :token AND #attempt = :attempts"
-        update.values |= {
-            ":was": {"S": item["status"]["S"]},
-            ":token": {"S": token},
-            ":attempts": {"N": str(attempt)},
-        }
+        update.given = {"was": item["status"], "token": {"S": token}, "attempts": _number(attempt)}
         if item["status"]["S"] == RUNNING:
             # A heartbeat may have come in between.
             condition += " AND #leaseUntil = :until"
-            update.values[":until"] = item["leaseUntil"]
+            update.given["until"] = item["leaseUntil"]
         old = await self._writer.write(job_id, update, condition)
         if isinstance(old, Written):
             return AlreadyEnded(FAILED)
@@ -287,25 +285,22 @@ class DynamoJobStore:
 
     def _end(self, job_id: str, status: str) -> Update:
         now = self._now_ms()
-        update = Update()
-        update.set("status", {"S": status})
-        update.set("statusShard", {"S": shard_key(status, job_id)})
-        update.set("finishedAt", {"S": iso_time(now)})
-        update.set("expiresAt", self._expiry(job_id, now))
+        sets = {
+            "status": _STATUS[status],
+            "statusShard": {"S": shard_key(status, job_id)},
+            "finishedAt": _time(now),
+            "expiresAt": self._expiry(job_id, now),
+        }
         # The token stays: it tells a repeated write from a foreign one.
-        update.removes += ["leaseUntil"]
-        return update
+        return Update(sets, ("leaseUntil",))
 
     def _expiry(self, job_id: str, now: int) -> dict[str, Any]:
         # A clock that is behind must not end a record before its time.
-        return {"N": str(max(ids.submitted_ms(job_id), now) // 1000 + self._result_seconds)}
+        return _number(max(ids.submitted_ms(job_id), now) // 1000 + self._result_seconds)
 
     def _requeue(self, lease: Lease) -> Update:
-        update = Update()
-        update.set("status", {"S": QUEUED})
-        update.set("statusShard", {"S": shard_key(QUEUED, lease.job_id)})
-        update.removes += ["leaseUntil", "progress"]
-        return update
+        sets = {"status": _STATUS[QUEUED], "statusShard": {"S": shard_key(QUEUED, lease.job_id)}}
+        return Update(sets, ("leaseUntil", "progress"))
 
     async def _owned(self, lease: Lease, update: Update, outcome: str) -> None:
         """Write if the lease is still ours, or the record already says what we wanted to say.
@@ -313,11 +308,7 @@ class DynamoJobStore:
         A lease that has run out counts as lost even if nobody has taken the job over yet: whoever was paused so long
         may change nothing.
         """
-        update.values |= {
-            ":token": {"S": lease.token},
-            ":running": {"S": RUNNING},
-            ":now": {"N": str(self._now_ms())},
-        }
+        update.given = {"running": _STATUS[RUNNING], "token": {"S": lease.token}, "now": _number(self._now_ms())}
         old = await self._writer.write(lease.job_id, update, _OWNED)
         if isinstance(old, Written):
             return

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,7 +24,7 @@ MOST_STATEMENTS = 25  # https://docs.aws.amazon.com/amazondynamodb/latest/APIRef
 # A statement that is slow to send would hold up 24 others.
 LARGEST_IN_BATCH = 16 * 1024
 OFF_SECONDS = 60.0  # without batches after an endpoint refused one
-_PLACEHOLDER = re.compile(r":[A-Za-z]+")
+_PLACEHOLDER = re.compile(r":([A-Za-z]+)")
 _NAME = re.compile(r"#([A-Za-z]+)")
 
 
@@ -35,6 +35,9 @@ class Written:
     item: Item
 
 
+_DONE = Written({})
+
+
 @dataclass(frozen=True)
 class Refused:
     """The condition did not hold; `item` is the record that was in the way, empty if there is none."""
@@ -42,45 +45,48 @@ class Refused:
     item: Item
 
 
-@dataclass
+@dataclass(slots=True)
 class Update:
-    """What a write changes."""
+    """What a write changes; values are in DynamoDB's wire form.
 
-    sets: list[str] = field(default_factory=list)
-    removes: list[str] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-    plain: bool = True  # whether PartiQL can say it
+    Args:
+        sets: New values, by attribute.
+        removes: Attributes.
+        given: What the condition compares with besides, by placeholder.
+        once: Values of attributes that are kept where they are there already.
+        counts: An attribute that becomes one more.
+    """
 
-    def set(self, attribute: str, value: dict[str, Any]) -> None:
-        assignment, placeholder = _assignment(attribute)
-        self.sets.append(assignment)
-        self.values[placeholder] = value
-
-    def set_once(self, attribute: str, value: dict[str, Any]) -> None:
-        self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :{attribute})")
-        self.values[f":{attribute}"] = value
-        self.plain = False
-
-    def count(self, attribute: str) -> None:
-        self.sets.append(f"#{attribute} = if_not_exists(#{attribute}, :zero) + :one")
-        self.values |= {":zero": {"N": "0"}, ":one": {"N": "1"}}
-        self.plain = False
+    sets: dict[str, Any]
+    removes: tuple[str, ...] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    once: dict[str, Any] = field(default_factory=dict)
+    counts: str = ""
 
     @property
-    def expression(self) -> str:
-        remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
-        return f"SET {', '.join(self.sets)}{remove}"
+    def is_plain(self) -> bool:
+        """Whether PartiQL can say it."""
+        return not (self.once or self.counts)
 
     @property
     def is_small(self) -> bool:
-        result = self.values.get(":result")
+        result = self.sets.get("result")
         return result is None or len(result["S"]) < LARGEST_IN_BATCH
 
+    @property
+    def expression(self) -> str:
+        # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
+        changes = [f"#{name} = :{name}" for name in self.sets]
+        changes += [f"#{name} = if_not_exists(#{name}, :{name})" for name in self.once]
+        changes += [f"#{name} = if_not_exists(#{name}, :zero) + :one" for name in (self.counts,) if name]
+        remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
+        return f"SET {', '.join(changes)}{remove}"
 
-@lru_cache(maxsize=64)
-def _assignment(attribute: str) -> tuple[str, str]:
-    # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-    return f"#{attribute} = :{attribute}", f":{attribute}"
+    @property
+    def values(self) -> dict[str, Any]:
+        """All that an UpdateItem needs, by placeholder."""
+        counted = {"zero": {"N": "0"}, "one": {"N": "1"}} if self.counts else {}
+        return {f":{name}": value for name, value in {**self.sets, **self.once, **self.given, **counted}.items()}
 
 
 @dataclass(slots=True)
@@ -117,18 +123,16 @@ class Writer:
         Raises:
             ClientError, BotoCoreError: The table refused, or could not be reached.
         """
-        if new or not (self.coalesces and update.plain and update.is_small):
+        if new or not (self.coalesces and update.is_plain and update.is_small):
             return await self._update(job_id, update, condition, new)
-        statement, names = _update_statement(self._table, tuple(update.sets), tuple(update.removes), condition)
-        values = {**update.values, ":jobId": {"S": job_id}}
-        entry = _Entry(
-            statement, [values[name] for name in names], lambda: self._update(job_id, update, condition, False)
-        )
-        return await self._batch(entry)
+        statement, names = _update_statement(self._table, tuple(update.sets), update.removes, condition)
+        given = update.given
+        parameters = [*update.sets.values(), {"S": job_id}, *[given[name] for name in names]]
+        return await self._batch(_Entry(statement, parameters, partial(self._update, job_id, update, condition, False)))
 
     async def insert(self, item: dict[str, Any]) -> Written | Refused:
         """Make a record that is not there yet; refused, it does not say what is there."""
-        entry = _Entry(_insert_statement(self._table, tuple(item)), list(item.values()), lambda: self._put(item))
+        entry = _Entry(_insert_statement(self._table, tuple(item)), list(item.values()), partial(self._put, item))
         return await self._batch(entry)
 
     async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
@@ -156,7 +160,7 @@ class Writer:
     async def _outcome(self, entry: _Entry, answer: Any) -> Written | Refused | Exception:
         error = answer.get("Error")
         if error is None:
-            return Written({})
+            return _DONE
         if error["Code"] in ("ConditionalCheckFailed", "DuplicateItem"):
             return Refused(error.get("Item", {}))
         # Throttled, or refused for a reason that the single call says better.
@@ -176,10 +180,7 @@ class Writer:
 
     async def _put(self, item: dict[str, Any]) -> Written | Refused:
         """An insert as UpdateItem, which is all that a worker's role allows."""
-        update = Update()
-        for name, value in item.items():
-            if name != "jobId":
-                update.set(name, value)
+        update = Update({name: value for name, value in item.items() if name != "jobId"})
         return await self._update(item["jobId"]["S"], update, "attribute_not_exists(#jobId)", False)
 
     async def _conditional(self, operation: str, request: dict[str, Any]) -> Written | Refused:
@@ -210,14 +211,13 @@ def _names(expressions: str) -> dict[str, str]:
 def _update_statement(
     table: str, sets: tuple[str, ...], removes: tuple[str, ...], condition: str
 ) -> tuple[str, tuple[str, ...]]:
-    """The statement, and the names of the values for its question marks.
+    """The statement, and whose values follow those that it sets and the job's id.
 
     UPDATE "jobs" SET "status" = ? … REMOVE "leaseUntil" … WHERE "jobId" = ? AND "leaseToken" = ? AND …
     """
-    changes = [f"SET {one}" for one in sets] + [f"REMOVE #{name}" for name in removes]
-    text = f'UPDATE "{table}" {" ".join(changes)} WHERE #jobId = :jobId AND {condition}'
-    quoted = _NAME.sub(r'"\1"', text)
-    return _PLACEHOLDER.sub("?", quoted), tuple(_PLACEHOLDER.findall(text))
+    changes = [f'SET "{name}" = ?' for name in sets] + [f'REMOVE "{name}"' for name in removes]
+    where = _PLACEHOLDER.sub("?", _NAME.sub(r'"\1"', condition))
+    return f'UPDATE "{table}" {" ".join(changes)} WHERE "jobId" = ? AND {where}', tuple(_PLACEHOLDER.findall(condition))
 
 
 @lru_cache(maxsize=256)

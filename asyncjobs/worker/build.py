@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.utils import get_environ_proxies
 
 from asyncjobs.jobs.api import Api, BotoApi
 from asyncjobs.jobs.endpoints import endpoint_of
@@ -69,7 +70,7 @@ async def build(settings: Settings, env: Mapping[str, str], log: Log) -> AsyncIt
             lease_seconds=settings.lease,
             max_attempts=settings.max_attempts,
             result_days=settings.result_days,
-            coalesce=2 if settings.client == "lean" else 0,
+            coalesce=0 if isinstance(dynamodb, BotoApi) else 2,
         )
         objects = S3ObjectStore(lambda: _s3(session, config), settings.bucket)
         keeper = Keeper(store, queue, log, lease_seconds=settings.lease)
@@ -152,18 +153,21 @@ async def _serve_health(port: int, keeper: Keeper, log: Log, stack: AsyncExitSta
 
 async def _apis(settings: Settings, session: Any, config: Config, stack: AsyncExitStack) -> tuple[Api, Api]:
     """SQS and DynamoDB."""
-    if settings.client == "boto3":
+    endpoints = {service: endpoint_of(session, service, config) for service in _TARGETS}
+    # The lean client knows no proxies, and boto3 does.
+    if settings.client == "boto3" or any(get_environ_proxies(url) for url, _ in endpoints.values()):
         threads = ThreadPoolExecutor(2 * settings.concurrency + 8, thread_name_prefix="boto3")
         stack.callback(threads.shutdown, wait=False)
         return (
             BotoApi(session.create_client("sqs", config=config), threads),
             BotoApi(session.create_client("dynamodb", config=config), threads),
         )
-    http = await stack.enter_async_context(open_http(session.get_config_variable("ca_bundle")))
+    http = open_http(session.get_config_variable("ca_bundle"))
+    stack.callback(http.close)
     credentials = CredentialSource(session.get_credentials())
 
     def lean(service: str) -> LeanApi:
-        endpoint, region = endpoint_of(session, service, config)
+        endpoint, region = endpoints[service]
         return LeanApi(http, endpoint, service, region, _TARGETS[service], credentials)
 
     return lean("sqs"), lean("dynamodb")

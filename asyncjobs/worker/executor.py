@@ -24,11 +24,24 @@ class StartError(Exception):
     """The handler cannot be run at all: it cannot be imported, or the program is not there."""
 
 
+class Flag:
+    """Raised once, seen from any thread; nobody can wait for it, so it costs next to nothing to make."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
 class Control:
     """How an attempt is told from outside that its result is no longer wanted."""
 
     def __init__(self) -> None:
-        self.cancelled = threading.Event()
+        self.cancelled = Flag()
         self._lock = threading.Lock()
         self._stopped = False
         self._stop: Callable[[], object] | None = None

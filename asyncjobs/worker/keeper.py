@@ -28,6 +28,7 @@ class Held:
         last_word: What the handler last said of its progress.
         due: Monotonic seconds of the next heartbeat; of its end, once the job is cancelled.
         lost: The state that the job was found in when the lease was lost; "" while it is ours.
+        ending: Its end is being written, and that write finds out by itself whose the lease is.
     """
 
     lease: Lease
@@ -37,6 +38,7 @@ class Held:
     progress: tuple[float, str] | None = None
     last_word: str = ""
     lost: str = ""
+    ending: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def on_progress(self, fraction: float, message: str) -> None:
@@ -132,6 +134,9 @@ class Keeper:
                 self._log.warning(f"heartbeat failed: {error}", jobId=held.lease.job_id, attempt=held.lease.attempt)
 
     async def _lose(self, held: Held, error: LeaseLostError) -> None:
+        if held.ending:
+            # Maybe to our own end, whose answer is still on its way.
+            return
         held.lost = error.status
         self._log.warning(f"stopped: {error}", jobId=held.lease.job_id, attempt=held.lease.attempt)
         if error.status == CANCELLED:

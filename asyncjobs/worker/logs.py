@@ -15,6 +15,13 @@ from asyncjobs.jobs.record import iso_time
 # CloudWatch takes 256 KB an event; a longer line would be cut in the middle of its JSON.
 LONGEST_MESSAGE = 200_000
 _encode = json.JSONEncoder(default=str).encode
+_quote = json.encoder.encode_basestring_ascii
+
+
+def _json(value: Any) -> str:
+    if type(value) is str:
+        return _quote(value)
+    return repr(value) if type(value) in (int, float) else _encode(value)
 
 
 class Log:
@@ -38,9 +45,13 @@ class Log:
         self._loop, self._thread = loop, threading.get_ident()
 
     def write(self, level: str, message: str, **fields: Any) -> None:
-        line = {"time": iso_time(int(time.time() * 1000)), "level": level, "message": message[:LONGEST_MESSAGE]}
-        line |= {key: value for key, value in fields.items() if value is not None}
-        text = _encode(line) + "\n"
+        now = iso_time(int(time.time() * 1000))
+        # By hand, because two lines a job are a tenth of what a short one costs.
+        text = f'{{"time": "{now}", "level": "{level}", "message": {_quote(message[:LONGEST_MESSAGE])}'
+        for key, value in fields.items():
+            if value is not None:
+                text += f', "{key}": {_json(value)}'
+        text += "}\n"
         if self._loop is not None and self._thread == threading.get_ident():
             if self._error is not None:
                 raise self._error

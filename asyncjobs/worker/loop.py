@@ -21,6 +21,8 @@ from asyncjobs.worker.slots import SlotPool
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between receives that fail
 _DRAIN_SECONDS = 0.2  # between looks at what is left to do before the worker goes
+# Ending handlers and handing their jobs back takes no longer; begun so much before the stop timeout is over.
+_LEAVE_SECONDS = 0.5
 _MOST_RECEIVES = 16  # at once, while the queue is full
 
 
@@ -29,7 +31,8 @@ class Worker:
 
     Args:
         slots: As many jobs run at once.
-        stop_timeout: Seconds that work may go on after `stop`, before it is handed back.
+        stop_timeout: Seconds after `stop` within which the worker is gone; shortly before, what is still at work is
+            handed back.
         beside: What runs as long as the worker does.
     """
 
@@ -168,22 +171,23 @@ class Worker:
             # Not deleted: after the queue's receive limit it is in the dead-letter queue, where it can be looked at.
             self._log.warning(f"not a job: {message}")
             return
-        task = asyncio.create_task(self._return(message) if self._stopping.is_set() else self._handle(message))
-        self._work.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        self._none_ahead = False
-        self._changed.set()
+        self._work.add(asyncio.create_task(self._handle(message)))
 
     async def _handle(self, message: Message) -> None:
         try:
-            await self._protection.on()
-            await self._runner.handle(message, self._pool)
+            if self._stopping.is_set():
+                await self._return(message)
+            else:
+                await self._protection.on()
+                await self._runner.handle(message, self._pool)
         except Exception as error:
             # One job's surprise must not cost the worker: its message comes again when the lease is over.
             self._log.error(f"unexpected: {error!r}", jobId=message.job_id)
+        finally:
+            # Here, because a callback of the task would be a turn of the loop for each job.
+            self._work.discard(asyncio.current_task())
+            self._none_ahead = False
+            self._changed.set()
 
     async def _return(self, message: Message) -> None:
         try:
@@ -195,13 +199,14 @@ class Worker:
         """Let work end in its time, then stop what is left; what has not started yet goes back at once."""
         self._pool.close()
         self._log.info(f"stopping; {self._pool.busy} jobs at work have {self._stop_timeout:g} s to end")
-        deadline = time.monotonic() + self._stop_timeout
+        deadline = time.monotonic() + self._stop_timeout - min(_LEAVE_SECONDS, self._stop_timeout / 4)
         while self._work or self._receives:
             if self._at_once.is_set() or time.monotonic() >= deadline:
                 # Again and again: what was being claimed just now is held a moment later.
                 await self._stop_held()
             if under_way := [*self._work, *self._receives]:
-                await asyncio.wait(under_way, timeout=_DRAIN_SECONDS, return_when="FIRST_COMPLETED")
+                left = max(0.0, deadline - time.monotonic()) or _DRAIN_SECONDS
+                await asyncio.wait(under_way, timeout=min(_DRAIN_SECONDS, left), return_when="FIRST_COMPLETED")
             for task in [task for task in self._receives if task.done()]:
                 del self._receives[task]
                 with suppress(BaseException):

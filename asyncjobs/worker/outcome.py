@@ -10,6 +10,8 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 RESULT_IN_MEMORY = 1024 * 1024  # bytes; a bigger one goes from process to process as a file
+# NaN and Infinity are no JSON, whatever Python's default says.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ def from_value(value: Any) -> Outcome:
         kind = mimetypes.guess_type(value.name)[0] or "application/octet-stream"
         return Succeeded(file=value.resolve(), content_type=kind)
     try:
-        # NaN and Infinity are no JSON, whatever Python's default says.
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
         text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         message = f"the handler returned a {type(value).__name__} that is no JSON value: {error}"

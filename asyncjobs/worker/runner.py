@@ -196,6 +196,7 @@ class Runner:
 
     async def _write(self, held: Held, end: Callable[[], Awaitable[None]]) -> None:
         """End the lease in the record, and only then its heartbeat, which would hide the message again."""
+        held.ending, held.progress = True, None
         await self._insist(end)
         await self._keeper.release(held)
 

@@ -10,7 +10,9 @@ import asyncio
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,6 +25,50 @@ from asyncjobs.worker.thread_output import job_id
 
 Settle = Callable[[Outcome], None]
 
+_SWEEP_SECONDS = 0.1  # between looks at what runs too long
+
+
+class Watch:
+    """What runs now, seen from the worker's loop: hears how it ends, and gives up what takes too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._outbox = Mailbox(loop)
+        self._deadlines: dict[asyncio.Future[Outcome | None], float] = {}
+        self._sweeping = False
+
+    def begin(self, timeout: float) -> asyncio.Future[Outcome | None]:
+        """For the outcome; None when the time is over."""
+        ended: asyncio.Future[Outcome | None] = self.loop.create_future()
+        self._deadlines[ended] = time.monotonic() + timeout
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        return ended
+
+    def settle(self, ended: asyncio.Future[Outcome | None], outcome: Outcome) -> None:
+        """From any thread."""
+        self._outbox.post(partial(_settle, ended, outcome))
+
+    def end(self, ended: asyncio.Future[Outcome | None]) -> None:
+        del self._deadlines[ended]
+
+    def _sweep(self) -> None:
+        # A handler that blocks its loop also keeps that from saying what has ended there.
+        self._outbox.look()
+        now = time.monotonic()
+        for ended, deadline in self._deadlines.items():
+            if now >= deadline:
+                _settle(ended, None)
+        self._sweeping = bool(self._deadlines)
+        if self._sweeping:
+            self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+
+def _settle(ended: asyncio.Future[Outcome | None], outcome: Outcome | None) -> None:
+    if not ended.done():
+        ended.set_result(outcome)
+
 
 class HandlerLoop:
     """An event loop in a thread, for the coroutines of handlers."""
@@ -30,7 +76,7 @@ class HandlerLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox: Mailbox | None = None
+        self._watch: Watch | None = None
 
     def start(self) -> None:
         """Started again, nothing happens."""
@@ -39,11 +85,11 @@ class HandlerLoop:
             self._inbox = Mailbox(self._loop)
             threading.Thread(target=self._run, args=(self._loop,), name="handlers", daemon=True).start()
 
-    def outbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
-        """The way back to the worker's loop."""
-        if self._outbox is None or self._outbox.loop is not loop:
-            self._outbox = Mailbox(loop)
-        return self._outbox
+    def watch(self, loop: asyncio.AbstractEventLoop) -> Watch:
+        """Over what runs for the worker of that loop."""
+        if self._watch is None or self._watch.loop is not loop:
+            self._watch = Watch(loop)
+        return self._watch
 
     def stop(self) -> None:
         """What is at work is cancelled, but not waited for."""
@@ -122,24 +168,15 @@ class ThreadSlot:
         handler = self._handler
         if handler is None:
             raise RuntimeError("the slot was not started")
-        loop = asyncio.get_running_loop()
-        outbox = self._handlers.outbox(loop) if self._is_async else Mailbox(loop)
-        ended: asyncio.Future[Outcome | None] = loop.create_future()
-
-        def settle(outcome: Outcome | None) -> None:
-            if not ended.done():
-                ended.set_result(outcome)
-
-        def settle_from_afar(outcome: Outcome) -> None:
-            outbox.post(lambda: settle(outcome))
-
-        attempt.control.on_stop(lambda: settle_from_afar(Stopped()))
-        leave = (self._start_task if self._is_async else self._start_thread)(handler, attempt, settle_from_afar)
-        timer = loop.call_later(attempt.timeout, settle, None)
+        watch = self._handlers.watch(asyncio.get_running_loop())
+        ended = watch.begin(attempt.timeout)
+        settle = partial(watch.settle, ended)
+        attempt.control.on_stop(partial(settle, Stopped()))
+        leave = (self._start_task if self._is_async else self._start_thread)(handler, attempt, settle)
         try:
             outcome = await ended
         finally:
-            timer.cancel()
+            watch.end(ended)
             attempt.control.on_stop(None)
         if outcome is None or isinstance(outcome, Stopped):
             attempt.control.cancelled.set()

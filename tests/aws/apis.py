@@ -105,7 +105,7 @@ def hosts_at(url: str, **more: Any) -> Iterator[Hosts]:
     session = boto3.session.Session("testing", "testing", region_name=REGION)
     sqs, dynamodb, s3 = (session.client(name, endpoint_url=url) for name in ("sqs", "dynamodb", "s3"))  # type: ignore[call-overload]
     loop = asyncio.new_event_loop()
-    http = loop.run_until_complete(_open())
+    http = open_http()
     credentials = CredentialSource(session.get_credentials())
     yield Hosts(
         sqs,
@@ -116,12 +116,8 @@ def hosts_at(url: str, **more: Any) -> Iterator[Hosts]:
         loop,
         **more,
     )
-    loop.run_until_complete(http.close())
+    http.close()
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     for client in (sqs, dynamodb, s3):
         client.close()
-
-
-async def _open() -> Any:
-    return open_http()

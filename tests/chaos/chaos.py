@@ -8,17 +8,15 @@ ended twice, or has a result that is not of its last attempt, or if more than 1 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos_driver import TERMINAL, Crowd, Record, Stage, stage
+from chaos_driver import TERMINAL, Crowd, Record, Stage, arguments_of, stage, try_out
 
 MOST_EXTRA = 0.01  # of the jobs
 
@@ -71,8 +69,8 @@ class Verdict:
     calls: int
     faults: int
 
-    def holds(self, jobs: int) -> bool:
-        return not (self.lost or self.twice or self.overwritten) and self.extra <= jobs * MOST_EXTRA
+    def holds(self, plan: Plan) -> bool:
+        return not (self.lost or self.twice or self.overwritten) and self.extra <= plan.jobs * MOST_EXTRA
 
 
 def run(plan: Plan, log: Path, errors: Path) -> Verdict:
@@ -159,19 +157,11 @@ def _is_own(record: Record) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("jobs", "workers", "kills", "stops", "slots", "lease", "seed"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name))
-    for name in ("seconds", "most-seconds", "fault-rate"):
-        parser.add_argument(f"--{name}", type=float, default=getattr(Plan, name.replace("-", "_")))
+    names = ("jobs", "workers", "kills", "stops", "slots", "lease", "seed", "seconds", "most_seconds", "fault_rate")
+    parser = arguments_of(__doc__ or "", Plan, *names)
     parser.add_argument("--isolation", choices=("thread", "process"), default=Plan.isolation)
     parser.add_argument("--asyncjobs", dest="python", default=sys.executable, metavar="PYTHON")
-    plan = Plan(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory() as directory:
-        verdict = run(plan, Path(directory) / "executions.log", Path(directory) / "workers.log")
-    sys.stdout.write(f"{plan}\n{verdict}\n")
-    sys.stdout.write("held\n" if verdict.holds(plan.jobs) else "BROKEN\n")
-    return 0 if verdict.holds(plan.jobs) else 1
+    return try_out(Plan(**vars(parser.parse_args())), run)
 
 
 if __name__ == "__main__":

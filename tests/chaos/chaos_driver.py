@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
@@ -27,6 +29,13 @@ TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 Worker = subprocess.Popen[bytes]
 Record = dict[str, Any]
+Plan = TypeVar("Plan", contravariant=True)
+
+
+class Verdict(Protocol[Plan]):
+    """What came of a run."""
+
+    def holds(self, plan: Plan) -> bool: ...
 
 
 @dataclass
@@ -166,3 +175,21 @@ def stage(*, lease: int, most_receives: int, seed: int = 1) -> Iterator[Stage]:
         attributes = {"VisibilityTimeout": str(lease), "RedrivePolicy": json.dumps(policy)}
         queue_url = sqs.create_queue(QueueName=QUEUE, Attributes=attributes)["QueueUrl"]
         yield Stage(server, sqs, dynamodb, queue_url)
+
+
+def arguments_of(description: str, plan: type[Any], *names: str) -> argparse.ArgumentParser:
+    """A parser that takes these numbers of a plan."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = {one.name: {"int": int, "float": float}[one.type] for one in fields(plan) if one.name in names}
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kinds[name], default=getattr(plan, name))
+    return parser
+
+
+def try_out(plan: Plan, run: Callable[[Plan, Path, Path], Verdict[Plan]]) -> int:
+    """Run the plan and say what came of it; the exit code."""
+    with tempfile.TemporaryDirectory() as directory:
+        verdict = run(plan, Path(directory) / "executions.log", Path(directory) / "workers.log")
+    holds = verdict.holds(plan)
+    sys.stdout.write(f"{plan}\n{verdict}\n{'held' if holds else 'BROKEN'}\n")
+    return 0 if holds else 1

@@ -9,18 +9,16 @@ on for more than two seconds after its timeout.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from chaos_driver import Record, stage
+from chaos_driver import Record, arguments_of, stage, try_out
 from hostile_handler import FLOOD_LINE, FLOOD_LINES, HOSTILE
 
 GOOD = "good"
@@ -161,15 +159,8 @@ def _strayed(floods: set[str], errors: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("good", "each", "workers", "slots"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name))
-    plan = Plan(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory() as directory:
-        verdict = run(plan, Path(directory) / "executions.log", Path(directory) / "workers.log")
-    sys.stdout.write(f"{plan}\n{verdict}\n")
-    sys.stdout.write("held\n" if verdict.holds(plan) else "BROKEN\n")
-    return 0 if verdict.holds(plan) else 1
+    parser = arguments_of(__doc__ or "", Plan, "good", "each", "workers", "slots")
+    return try_out(Plan(**vars(parser.parse_args())), run)
 
 
 if __name__ == "__main__":

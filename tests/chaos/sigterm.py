@@ -9,11 +9,9 @@ within two seconds, if a message was left in flight, if an attempt was charged, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -22,12 +20,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos_driver import Crowd, Record, Stage, Worker, stage
+from chaos_driver import Crowd, Record, Stage, Worker, arguments_of, stage, try_out
 
 SHORT, LONG = (0.05, 0.5), (3.0, 5.0)  # seconds
 LONG_SHARE = 0.2
 MEAN = (1 - LONG_SHARE) * sum(SHORT) / 2 + LONG_SHARE * sum(LONG) / 2
-MOST_OVERTIME = 1.0  # seconds that a worker may take to go when its stop timeout is over; a task on ECS has ten
 MOST_IDLE = 2.0  # seconds from there to the next start of what it gave up
 MOST_WAIT = 10.0  # seconds for a first start; a message that left with a worker comes again only after the lease
 
@@ -119,7 +116,7 @@ class Verdict:
     unlike: list[str]
 
     def holds(self, plan: Plan) -> bool:
-        prompt = max(self.left) <= plan.stop_timeout + MOST_OVERTIME
+        prompt = max(self.left) <= plan.stop_timeout
         soon = max(self.idle, default=0) <= MOST_IDLE and self.first_start <= MOST_WAIT
         return prompt and soon and not (self.codes or self.stray or self.in_flight or self.unlike)
 
@@ -225,16 +222,8 @@ def _is_right(job_id: str, record: Record) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("terms", "workers", "slots"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name))
-    parser.add_argument("--every", type=float, default=Plan.every)
-    plan = Plan(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory() as directory:
-        verdict = run(plan, Path(directory) / "executions.log", Path(directory) / "workers.log")
-    sys.stdout.write(f"{plan}\n{verdict}\n")
-    sys.stdout.write("held\n" if verdict.holds(plan) else "BROKEN\n")
-    return 0 if verdict.holds(plan) else 1
+    parser = arguments_of(__doc__ or "", Plan, "terms", "workers", "slots", "every")
+    return try_out(Plan(**vars(parser.parse_args())), run)
 
 
 if __name__ == "__main__":

@@ -153,3 +153,10 @@ def test_one_job_s_trouble_is_not_another_s(world: World) -> None:
     assert world.held.lost
     assert not held.lost
     assert world.queue.hidden_for[other] >= 19
+
+
+def test_a_heartbeat_that_meets_the_job_s_own_end_says_nothing(world: World) -> None:
+    world.held.ending = True
+    asyncio.run(world.store.fail(world.lease, "ValueError", "boom"))
+    world.pass_time(12)  # its answer has not come yet
+    assert (world.held.lost, world.held.control.stopped, world.log.lines) == ("", False, [])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ class Server:
             await site.start()
             port = runner.addresses[0][1]
             source = CredentialSource(self.provider if provider is ... else provider)
-            async with open_http() as http:
+            with closing(open_http()) as http:
                 api = LeanApi(
                     http, f"http://127.0.0.1:{port}", "sqs", "eu-west-1", "AmazonSQS", source, sleep=self._sleep
                 )
