@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 STEP = "image"
+STAGE_LABEL = "asyncjobs.stage=build"  # the Dockerfile gives it to what has no name: the stage that is not the image
 # Where they come from may hold a password, so they are arguments of a build stage whose layers are not pushed.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _NAMES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
@@ -95,6 +96,14 @@ class DockerBuilder:
             digest = self._push(repository, tag, progress)
             self._remove_older(repository.uri, tag)
         return digest
+
+    def remove(self, uri: str) -> None:
+        """Delete the images of a repository from the engine, and what building has left in it to build on."""
+        with self._translated():
+            for name in self._tags(uri):
+                self._delete(name)
+            for image in self._api.images(filters={"dangling": True, "label": STAGE_LABEL}):
+                self._delete(image["Id"])
 
     def _architecture(self) -> Architecture:
         name = self._client.version().get("Arch", "")
@@ -222,11 +231,17 @@ class DockerBuilder:
 
     def _remove_older(self, uri: str, tag: str) -> None:
         """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""
-        for image in self._api.images(name=uri):
-            for name in image.get("RepoTags") or []:
-                if name.startswith(f"{uri}:") and name != f"{uri}:{tag}":
-                    with suppress(APIError):  # a container still runs from it
-                        self._api.remove_image(name)
+        for name in self._tags(uri):
+            if name != f"{uri}:{tag}":
+                self._delete(name)
+
+    def _tags(self, uri: str) -> list[str]:
+        found = (name for image in self._api.images(name=uri) for name in image.get("RepoTags") or [])
+        return [name for name in found if name.startswith(f"{uri}:")]
+
+    def _delete(self, image: str) -> None:
+        with suppress(APIError):  # a container still runs from it, or another image is built on it
+            self._api.remove_image(image)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
