@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,12 @@ def connect(env: Mapping[str, str] = os.environ) -> DockerClient:
     from docker.errors import DockerException
 
     settings = _settings(env)
+    address = settings["base_url"]
     try:
+        _knock(address)
         client = DockerClient(**settings, version="auto", timeout=_ANSWER_SECONDS)
     except (DockerException, OSError, ValueError) as error:
-        raise _unavailable(error, settings["base_url"]) from error
+        raise _unavailable(error, address) from error
     client.api.timeout = _SILENCE_SECONDS
     return client
 
@@ -86,46 +88,33 @@ def _exists(path: str) -> bool:
         return False  # a directory of somebody else's
 
 
+def _knock(address: str) -> None:
+    """Raises OSError, with the system's own number, where nobody is behind a socket: the SDK makes a text of it."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(_ANSWER_SECONDS)
+            door.connect(address.removeprefix("unix://"))
+
+
 def _unavailable(error: Exception, address: str) -> NoEngineError:
-    numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
-    why = f"{address}: {_shortest(error)}"
-    if numbers & {errno.EACCES, errno.EPERM}:
+    if isinstance(error, PermissionError):
         return NoEngineError(
             "The Docker engine does not let this user in.",
-            why=why,
+            why=f"{address}: {error.strerror}",
             hint="Add yourself to its group, `sudo usermod -aG docker $USER`, and log in again; "
             "or use Docker or Podman without root, and set DOCKER_HOST to its socket.",
         )
-    if numbers & {errno.ENOENT, errno.ENOTDIR}:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return NoEngineError(
             "There is no Docker engine.",
             why=f"{address} does not exist.",
             hint="Install and start Docker (https://docs.docker.com/get-docker/), or set DOCKER_HOST to the socket of "
-            "the one you have; Podman's is there after `systemctl --user enable --now podman.socket`. With "
-            "`--builder python` it takes none, for a project without a Dockerfile of its own.",
+            "the one you have; Podman's is there after `systemctl --user enable --now podman.socket`. "
+            "`--builder python` takes none, for a project without a Dockerfile of its own.",
         )
     return NoEngineError(
         "The Docker engine does not answer.",
-        why=why,
+        why=f"{address}: {getattr(error, 'strerror', None) or error}",
         hint="Start it (`sudo systemctl start docker`, or Docker Desktop), and look with `docker version`. "
         "DOCKER_HOST, where it is set, says where it is looked for.",
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it was raised from; requests and urllib3 keep theirs among the arguments too."""
-    waiting, seen = [error], set()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        around = [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-        waiting += [each for each in around if isinstance(each, BaseException)]
-
-
-def _shortest(error: BaseException) -> str:
-    """The system's own words where there are some."""
-    own = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
-    return own.strerror if own is not None and own.strerror else str(error)
