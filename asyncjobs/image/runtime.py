@@ -6,7 +6,11 @@ brings the stack up.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import re
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -32,6 +36,35 @@ class Runtime:
     files: tuple[tuple[str, bytes], ...]
     requirements: tuple[str, ...]
 
+    @property
+    def wheel_name(self) -> str:
+        return f"asyncjobs-{self.version}-py3-none-any.whl"
+
+    def wheel(self) -> bytes:
+        """The files as a wheel, for an installer: it knows what they need, and takes "asyncjobs" for there.
+
+        https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+        """
+        info = f"asyncjobs-{self.version}.dist-info"
+        needs = "".join(f"Requires-Dist: {line}\n" for line in self.requirements)
+        metadata = f"Metadata-Version: 2.1\nName: asyncjobs\nVersion: {self.version}\n{needs}"
+        tags = "Wheel-Version: 1.0\nGenerator: asyncjobs\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        members = [
+            *self.files,
+            (f"{info}/METADATA", metadata.encode()),
+            (f"{info}/WHEEL", tags.encode()),
+        ]
+        record = "".join(f"{name},{_hash(content)},{len(content)}\n" for name, content in members)
+        members.append((f"{info}/RECORD", f"{record}{info}/RECORD,,\n".encode()))
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members:
+                entry = zipfile.ZipInfo(name)  # of 1980, as always
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content)
+        return out.getvalue()
+
 
 @cache
 def runtime() -> Runtime:
@@ -46,3 +79,7 @@ def runtime() -> Runtime:
 
 def _modules(part: Path) -> list[Path]:
     return [part] if part.is_file() else list(part.rglob("*.py"))
+
+
+def _hash(content: bytes) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
