@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlencode
 
 from urllib3.response import BaseHTTPResponse
 
-from asyncjobs.errors import DockerError
+from asyncjobs.errors import DockerError, TagTakenError, TokenExpiredError
 from asyncjobs.image.transport import Body, PassingError, RefusedError, Transport
 
 T = TypeVar("T")
@@ -117,35 +117,38 @@ class Registry:
         """
         self._repeat(lambda: self._download(blob, into))
 
-    def upload(self, blob: Blob, source: Callable[[], IO[bytes]], mount_from: str = "") -> bool:
+    def upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str = "") -> bool:
         """Bring a blob into the repository unless it is there; whether it had to be sent.
 
         Args:
-            source: Opens it; called again for each try.
+            fetch: Gives its file, when it is needed.
             mount_from: A repository of the same registry that has it, to be taken from there if the registry does that.
 
         Raises:
             DockerError: The registry does not take it.
         """
-        return self._repeat(lambda: self._upload(blob, source, mount_from))
+        return self._repeat(lambda: self._upload(blob, fetch, mount_from))
 
-    def tag(self, tag: str, manifest: Manifest) -> str:
-        """Put a manifest under a tag, unless the tag is there: none is ever moved.
-
-        Returns:
-            The digest that the tag stands for: another's, if that was first.
+    def tag(self, tag: str, manifest: Manifest) -> None:
+        """Put a manifest under a tag. None is ever moved.
 
         Raises:
+            TagTakenError: Another manifest is there.
             DockerError: The registry does not take it.
         """
-        try:
-            there = self.find(tag)
-            if there is None:
-                headers = {"content-type": manifest.media_type}
+        there = self.find(tag)
+        if there is None:
+            headers = {"content-type": manifest.media_type}
+            try:
                 self._repeat(lambda: self._put(f"manifests/{tag}", headers, lambda: manifest.content))
-            return there or manifest.digest
-        except _TagTakenError:
-            return self.find(tag) or manifest.digest
+                return
+            except TagTakenError:
+                there = self.find(tag)  # our own, if the answer to the first try was lost
+        if there != manifest.digest:
+            raise TagTakenError(
+                f"{self._name}:{tag} is there already, as {there}.",
+                why=f"It is never overwritten, and what was built is {manifest.digest}.",
+            )
 
     def _download(self, blob: Blob, into: IO[bytes]) -> None:
         answer = self._once("GET", f"blobs/{blob.digest}", accepts=(200,), stream=True)
@@ -165,27 +168,26 @@ class Registry:
         if f"sha256:{seen.hexdigest()}" != blob.digest or size != blob.size:
             raise PassingError(self._spoilt(blob.digest))
 
-    def _upload(self, blob: Blob, source: Callable[[], IO[bytes]], mount_from: str) -> bool:
+    def _upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str) -> bool:
         if self._once("HEAD", f"blobs/{blob.digest}", accepts=(200, 404)).status == 200:
             return False
-        location = self._start(blob, mount_from)
-        if location:
-            headers = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
-            joint = "&" if "?" in location else "?"
-            self._put(f"{location}{joint}{urlencode({'digest': blob.digest})}", headers, source)
-        return bool(location)
+        if mount_from and self._mounted(blob, mount_from):
+            return False
+        file = fetch()
+        location = self._once("POST", "blobs/uploads/", accepts=_DONE, purpose="push").headers.get("location", "")
+        headers = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
+        joint = "&" if "?" in location else "?"
+        self._put(f"{location}{joint}{urlencode({'digest': blob.digest})}", headers, lambda: file.open("rb"))
+        return True
 
-    def _start(self, blob: Blob, mount_from: str) -> str:
-        """Where to send the blob; "" when the registry has taken it from the other repository."""
-        path = "blobs/uploads/"
-        if mount_from:
-            query = urlencode({"mount": blob.digest, "from": mount_from})
-            with suppress(RefusedError):  # not all registries do this, and reading the other may not be allowed
-                answer = self._http.request("POST", self._url(f"{path}?{query}"), accepts=_DONE, purpose="push")
-                location = answer.headers.get("location", "")
-                # The 201 of a mount names the blob. ECR's 201 may also be the start of an upload.
-                return "" if answer.status == 201 and "/uploads/" not in location else location
-        return self._once("POST", path, accepts=_DONE, purpose="push").headers.get("location", "")
+    def _mounted(self, blob: Blob, repository: str) -> bool:
+        query = urlencode({"mount": blob.digest, "from": repository})
+        try:
+            answer = self._http.request("POST", self._url(f"blobs/uploads/?{query}"), accepts=_DONE, purpose="push")
+        except RefusedError:
+            return False  # not all registries do this, and reading the other repository may not be allowed
+        # The start of an upload, which ECR answers with 201 as well, is left: it ends by itself.
+        return answer.status == 201 and "/uploads/" not in answer.headers.get("location", "")
 
     def _put(self, path: str, headers: Mapping[str, str], body: Callable[[], Body]) -> None:
         self._once("PUT", path, accepts=_DONE, purpose="push", headers=headers, body=body)
@@ -201,7 +203,7 @@ class Registry:
             return self._http.request(method, self._url(path), **options)
         except RefusedError as refused:
             if method == "PUT" and (refused.code in _TAG_TAKEN or "immutable" in refused.message):
-                raise _TagTakenError from refused
+                raise TagTakenError(f"{self._name} has an image under that tag.", why=refused.message) from refused
             raise self._explained(refused) from refused
 
     def _url(self, path: str) -> str:
@@ -217,7 +219,7 @@ class Registry:
         if refused.status not in (401, 403):
             return DockerError(f"The registry refused a request about {self._name}.", why=why)
         if "expired" in refused.message:
-            return DockerError(
+            return TokenExpiredError(
                 f"The login to the registry {self.host} has expired.",
                 why=why,
                 hint="Run the command again: it logs in anew, and what was uploaded is kept.",
@@ -242,10 +244,6 @@ class Registry:
             why="It was changed or cut short on its way.",
             hint="Run the command again; if it stays so, look for a proxy that changes what is downloaded.",
         )
-
-
-class _TagTakenError(Exception):
-    """Somebody was first, and the repository's tags are immutable."""
 
 
 def digest_of(content: bytes) -> str:
