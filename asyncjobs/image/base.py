@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,9 +88,7 @@ class Base:
         found: dict[str, str] = {}
         libc = ""
         for layer in self.layers:
-            content = json.loads(
-                self.cache.get(f"content-{layer.diff_id}", lambda file, of=layer: self._look(of, file)).read_bytes()
-            )
+            content = json.loads(self.cache.get(f"content-{layer.diff_id}", partial(self._look, layer)).read_bytes())
             found.update(content["python"])
             libc = content["libc"] or libc
         path = _resolved(found, self.path)

@@ -92,7 +92,7 @@ def _header(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 class _Digesting(io.RawIOBase):
     """Passes on what is written, and knows its digest and size."""
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: IO[bytes] | gzip.GzipFile) -> None:
         self._out = out
         self._seen = hashlib.sha256()
         self.size = 0

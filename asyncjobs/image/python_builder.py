@@ -112,7 +112,7 @@ class PythonBuilder:
         return look_up(registry, digest or asked.version, architecture, self._cache)
 
     def _libraries(self, recipe: Recipe, python: Python, progress: Progress) -> Layer:
-        """The layer of what requirements.txt and asyncjobs ask for: made again when that text changes, as Docker does."""
+        """The layer of what requirements.txt and asyncjobs ask for: made again when that text changes."""
         required = needs.read(recipe)
         key = _key(recipe, python, required)
         kept = self._cache.read(key)

@@ -232,7 +232,7 @@ def _failed(said: str, python: Python, architecture: Architecture) -> DockerErro
         return DockerError(
             f"There is no wheel of {name} for {where}.",
             why=why,
-            hint="Take a version that has one, or build the image with `--builder docker`, which compiles what has none.",
+            hint="Take a version that has one, or build with `--builder docker`, which compiles what has none.",
         )
     return DockerError(
         f"The worker's libraries cannot be installed for {where}.",
