@@ -137,8 +137,8 @@ def look_up(
     parts = {
         known: entry["digest"]
         for entry in document["manifests"]
-        if (known := _NAMES.get(entry.get("platform", {}).get("architecture")))
-        and entry["platform"].get("os") == "linux"
+        if (where := entry.get("platform") or {}).get("os") == "linux"
+        and (known := _NAMES.get(where.get("architecture", "")))
     }
     _, part = _manifest(registry, parts[_chosen(name, wanted, parts)], cache)
     return digest, _image(name, registry, part, cache)

@@ -130,15 +130,16 @@ def make_config(base: Mapping[str, Any], added: Sequence[tuple[Layer, str]], set
     Args:
         base: The base image's.
         added: Its further layers, and what each is.
-        settings: What the container starts with ("User", "Env", ...), in place of the base image's.
+        settings: What the container starts with ("User", "Env", ...), in place of the base image's; None for nothing.
     """
     # Without a time: https://reproducible-builds.org/docs/timestamps/; jib and ko give the same one.
     created = "1970-01-01T00:00:00Z"
     history = [{"created": created, "created_by": f"asyncjobs: {text}"} for _, text in added]
+    merged = {**(base.get("config") or {}), **settings}
     document = {
         **base,
         "created": created,
-        "config": {**(base.get("config") or {}), **settings},
+        "config": {key: value for key, value in merged.items() if value is not None},
         "history": [*base.get("history", []), *history],
         "rootfs": {
             "type": "layers",

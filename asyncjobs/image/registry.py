@@ -222,7 +222,8 @@ class Registry:
             return TokenExpiredError(
                 f"The login to the registry {self.host} has expired.",
                 why=why,
-                hint="Run the command again: it logs in anew, and what was uploaded is kept.",
+                hint="Run the command again, which logs in to the stack's repository anew; for another registry, run "
+                "`docker login` first.",
             )
         return DockerError(
             f"The registry does not allow access to {self._name}.",

@@ -19,8 +19,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry, Timeout
@@ -85,7 +84,7 @@ class Transport:
         self._base = f"{'http' if insecure else 'https'}://{host}"
         self._credentials = credentials
         self._sleep = sleep
-        self._pool = _pool(self._base)
+        self._pool = _pool(self._base, proxied=not insecure)
         # What to send in `Authorization`, by what it is for: "pull" or "push".
         self._authorization: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -129,7 +128,7 @@ class Transport:
         Raises:
             DockerError: It still did at the last try.
         """
-        growing = wait_exponential_jitter(initial=0.5, max=_LONGEST_PAUSE)
+        growing = wait_exponential(multiplier=0.5, max=_LONGEST_PAUSE) + wait_random(0, 0.5)
 
         def pause(state: Any) -> float:
             asked = state.outcome.exception().pause
@@ -254,7 +253,7 @@ class Transport:
         )
 
 
-def _pool(base: str) -> urllib3.PoolManager:
+def _pool(base: str, *, proxied: bool) -> urllib3.PoolManager:
     """Through the proxy of the environment; with the certificates that boto3 would take."""
     scheme, _, host = base.partition("://")
     settings: dict[str, Any] = {
@@ -264,7 +263,7 @@ def _pool(base: str) -> urllib3.PoolManager:
         "ca_certs": os.environ.get("AWS_CA_BUNDLE") or None,
     }
     proxy = urllib.request.getproxies().get(scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
+    if proxied and proxy and not urllib.request.proxy_bypass(host):
         return urllib3.ProxyManager(proxy, **settings)
     return urllib3.PoolManager(**settings)
 
