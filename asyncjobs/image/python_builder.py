@@ -50,13 +50,17 @@ class PythonBuilder:
 
     Args:
         cache: What is kept on this machine; None for the usual place.
+        uv: The program that installs libraries: "" for the one that is found, None for pip.
         sleep: Waits between tries of a request.
     """
 
     name: BuilderName = "python"
 
-    def __init__(self, cache: BlobCache | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, cache: BlobCache | None = None, uv: str | None = "", sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._cache = cache or BlobCache()
+        self._uv = wheels.find_uv() if uv == "" else uv
         self._sleep = sleep
 
     def base(self, reference: str, architecture: Architecture | Literal["auto"]) -> BaseImage:
@@ -125,7 +129,7 @@ class PythonBuilder:
             runtime = folder / recipe.runtime.wheel_name
             runtime.write_bytes(recipe.runtime.wheel())
             asked = recipe.project / needs.REQUIREMENTS if required else None
-            wheels.install(asked, runtime, python, recipe.architecture, folder / "installed")
+            wheels.install(asked, runtime, python, recipe.architecture, folder / "installed", self._uv)
             layer = write_layer(wheels.installed(folder / "installed", python), folder / "layer")
             self._cache.keep(folder / "layer", layer.blob.digest)
             (folder / "key").write_text(json.dumps(asdict(layer)), encoding="utf-8")

@@ -42,13 +42,11 @@ _MISLEADING = re.compile(
     r"(?:PIP|UV)_(?:TARGET|PREFIX|ROOT|USER|REPORT|DRY_RUN|PLATFORM|PYTHON\w*|ABI|IMPLEMENTATION|LOG|SRC"
     r"|NO_BINARY|ONLY_BINARY|NO_BUILD|COMPILE_BYTECODE|LINK_MODE|REQUIRE_VIRTUALENV|SYSTEM_PYTHON|NO_DEPS)\Z"
 )
-# What pip is told by, uv is told by too.
+# What pip is told by variables, uv is told too; it does not read pip's files.
 _SAME = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
     "PIP_TRUSTED_HOST": "UV_INSECURE_HOST",
-    "PIP_FIND_LINKS": "UV_FIND_LINKS",
-    "PIP_NO_INDEX": "UV_NO_INDEX",
     "PIP_CERT": "SSL_CERT_FILE",
 }
 _NO_WHEEL = re.compile(
@@ -66,19 +64,27 @@ sys.exit({attribute}())
 _TAIL = 12
 
 
-def install(requirements: Path | None, runtime: Path, python: Python, architecture: Architecture, target: Path) -> None:
+def find_uv() -> str | None:
+    """Beside the running Python, or in PATH."""
+    return shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+
+
+def install(
+    requirements: Path | None, runtime: Path, python: Python, architecture: Architecture, target: Path, uv: str | None
+) -> None:
     """Install what a worker needs into a folder.
 
     Args:
         requirements: The project's requirements.txt.
         runtime: asyncjobs itself, as a wheel.
         target: Gets the packages, and the programs in `bin`.
+        uv: The program; without it, pip does it.
 
     Raises:
         DockerError: There is no wheel of something for the image, or it cannot be had.
     """
     wanted = ["-r", str(requirements.resolve())] if requirements else []
-    command = [*_installer(python, architecture), "--target", str(target), "--only-binary", ":all:", *wanted]
+    command = [*_installer(python, architecture, uv), "--target", str(target), "--only-binary", ":all:", *wanted]
     done = subprocess.run(
         [*command, str(runtime)],
         cwd=requirements.parent if requirements else None,
@@ -129,8 +135,8 @@ def installed(target: Path, python: Python) -> Iterator[Entry]:
     for path in sorted(found):
         one = found[path]
         mode, data = one if isinstance(one, tuple) else content(one)
-        if path.startswith(f"{VENV}/bin/"):
-            data = _PYTHON_LINE.sub(f"#!/{VENV}/bin/python\n".encode(), data)
+        if path.startswith(f"{VENV}/bin/") and mode != "link":
+            mode, data = "x", _PYTHON_LINE.sub(f"#!/{VENV}/bin/python\n".encode(), data)
         elif path.endswith(".dist-info/RECORD"):
             data = _record(data)
         yield path, mode, data
@@ -164,13 +170,14 @@ def _record(content: bytes) -> bytes:
     return out.getvalue().encode()
 
 
-def _installer(python: Python, architecture: Architecture) -> list[str]:
-    uv = shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+def _installer(python: Python, architecture: Architecture, uv: str | None) -> list[str]:
     machine = _MACHINES[architecture]
     if uv:
         command = [uv, "pip", "install", "--quiet", "--link-mode", "hardlink", "--no-compile-bytecode"]
         platform = ["--python-platform", _uv_platform(python, machine), "--python-version", python.version]
-        return [*command, "--python", sys.executable, *platform]
+        folders = [f"--find-links={folder}" for folder in os.environ.get("PIP_FIND_LINKS", "").split()]
+        nowhere_else = ["--no-index"] if os.environ.get("PIP_NO_INDEX") else []
+        return [*command, "--python", sys.executable, *platform, *folders, *nowhere_else]
     if importlib.util.find_spec("pip") is None:
         raise DockerError(
             "Neither uv nor pip is there to fetch the worker's libraries.",
