@@ -144,7 +144,7 @@ class DockerBuilder:
         layers = Layers(f"pulling {base.reference}:")
         platform = f"linux/{_ENGINE_NAMES[base.architecture]}"
         try:
-            for line in self._api.pull(base.reference, platform=platform, stream=True, decode=True):
+            for line in _whole(self._api.pull(base.reference, platform=platform, stream=True, decode=True)):
                 if "error" in line:
                     raise refusals.pull_refused(base.reference, line["error"], base.architecture)
                 if said := layers.take(line):
@@ -194,7 +194,7 @@ class DockerBuilder:
     def _follow(self, lines: Iterator[dict[str, Any]], recipe: Recipe, progress: Progress) -> None:
         step, tail = "", deque[str](maxlen=_TAIL)
         secrets = [value for name in PASSED_ON if (value := self._env.get(name))]
-        for line in lines:
+        for line in _whole(lines):
             if "error" in line:
                 raise _failed(step, [_without(each, secrets) for each in (*tail, line["error"])], recipe)
             for text in str(line.get("stream", "")).splitlines():
@@ -210,7 +210,7 @@ class DockerBuilder:
         layers, digest = Layers("pushing"), ""
         login = {"username": repository.username, "password": repository.password}
         try:
-            for line in self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login):
+            for line in _whole(self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login)):
                 if "error" in line:
                     raise refusals.push_refused(repository.uri, line["error"])
                 if said := layers.take(line):
@@ -256,6 +256,15 @@ def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
             "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."
         )
     stream.seek(0)
+
+
+def _whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """To the end, also where who reads it raises an error: else the connection stays open."""
+    try:
+        yield from lines
+    finally:
+        for _ in lines:
+            pass
 
 
 def _said(error: APIError) -> str:
