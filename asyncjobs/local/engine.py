@@ -43,8 +43,9 @@ class Engine:
         self._ministack = Ministack()
         self._saver = StateSaver(self._ministack)
         self._register = TaskRegister(paths)
-        runner = ProcessRunner(paths, self._register)
-        self._tasks = EcsTasks(runner, endpoint, self._saver.touch_from_thread)
+        self._containers = ContainerRunner(engine_id(paths), docker, self._listen_for_containers, registry)
+        runners = Runners(ProcessRunner(paths, self._register, endpoint), self._containers)
+        self._tasks = EcsTasks(runners, self._saver.touch_from_thread)
         store = ScalingStore(paths, DEFAULT_ACCOUNT)
         clouds: MutableMapping[str, BotoCloud] = {}
         self._autoscaler = Autoscaler(store, _per_region(clouds, endpoint))
