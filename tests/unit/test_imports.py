@@ -23,7 +23,7 @@ LEVELS = (
     ("errors",),
     ("names", "progress", "assets", "state"),
     ("config", "permissions", "scaffold"),
-    ("aws", "jobs"),
+    ("aws", "image", "jobs"),
     ("provision", "worker", "local", "client"),
     ("console", "testing"),
     ("commands",),

@@ -1,0 +1,301 @@
+"""Builds and pushes through a Docker engine, or Podman's copy of its API.
+
+With the classic builder, which every engine since 20.10 has behind the same call; BuildKit speaks a protocol of its
+own that the SDK does not.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import RequestException
+
+from asyncjobs.errors import ConfigError, DockerError
+from asyncjobs.image import dockerfile, refusals
+from asyncjobs.image.context import DOCKERFILE, write_context
+from asyncjobs.image.layers import Layers
+from asyncjobs.image.prepare import BASE_ARGUMENT
+from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
+from asyncjobs.progress import Event, Progress
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+STEP = "image"
+# Where they come from may hold a password, so they are arguments of a build stage whose layers are not pushed.
+PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+_NAMES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
+_ENGINE_NAMES: dict[Architecture, str] = {"x86_64": "amd64", "arm64": "arm64"}
+_TAIL = 15
+_IN_MEMORY = 16 * 1024 * 1024
+
+
+class DockerBuilder:
+    """The builder of whoever has an engine.
+
+    Args:
+        env: Where the settings of pip's index are looked up.
+    """
+
+    name: BuilderName = "docker"
+
+    def __init__(self, client: DockerClient, env: Mapping[str, str] = os.environ) -> None:
+        self._client = client
+        self._api: Any = client.api  # of which the SDK's types know half
+        self._env = env
+        self._checked: set[Architecture] = set()
+
+    def base(self, reference: str, architecture: Architecture | Literal["auto"]) -> BaseImage:
+        """As the registry has it now.
+
+        Where the registry cannot be asked, the engine's own copy counts: without a network, what was built once is
+        found again.
+
+        Raises:
+            DockerError: There is no such image, or none for that architecture, or nobody to ask.
+        """
+        with self._translated():
+            engine = self._architecture()
+            wanted = engine if architecture == "auto" else architecture
+            local = self._local(reference)
+            if local is not None and not local.get("RepoDigests"):
+                return self._usable(reference, local, wanted)  # made on this machine: no registry knows it
+            try:
+                found = self._api.inspect_distribution(reference)
+            except APIError as error:
+                if local is None:
+                    raise refusals.pull_refused(reference, _said(error), wanted) from error
+                return self._usable(reference, local, wanted)
+            has = {_NAMES.get(one.get("architecture", "")) for one in found.get("Platforms") or []} - {None}
+            if has and wanted not in has:
+                raise refusals.wrong_architecture(reference, wanted, " and ".join(sorted(filter(None, has))))
+            base = BaseImage(reference, found["Descriptor"]["digest"], wanted)
+            if wanted != engine:
+                self._check_emulation(base)
+            return base
+
+    def publish(self, recipe: Recipe, repository: Repository, tag: str, progress: Progress) -> str:
+        """Build the image and push it.
+
+        Raises:
+            ConfigError: A file of the project cannot be read.
+            DockerError: A step of the build failed, or a registry or the engine refused something.
+            TokenExpiredError, TagTakenError: The push was refused for that reason.
+        """
+        with self._translated():
+            for base in recipe.bases:
+                self._pull(base, progress)
+            self._build(recipe, f"{repository.uri}:{tag}", tag, progress)
+            digest = self._push(repository, tag, progress)
+            self._remove_older(repository.uri, tag)
+        return digest
+
+    def _architecture(self) -> Architecture:
+        name = self._client.version().get("Arch", "")
+        if name not in _NAMES:
+            raise DockerError(f"The Docker engine runs on {name}.", why="Fargate has x86_64 and arm64.")
+        return _NAMES[name]
+
+    def _local(self, reference: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self._api.inspect_image(reference)
+        except ImageNotFound:
+            return None
+        return found
+
+    def _usable(self, reference: str, local: Mapping[str, Any], wanted: Architecture) -> BaseImage:
+        has = _NAMES.get(str(local.get("Architecture")))
+        if has != wanted:
+            raise refusals.wrong_architecture(reference, wanted, has or str(local.get("Architecture")))
+        return BaseImage(reference, _digest(local, reference), wanted)
+
+    def _check_emulation(self, base: BaseImage) -> None:
+        """Run a program of the base image: while planning, so that nothing is deployed before it is known."""
+        if base.architecture in self._checked:
+            return
+        self._pull(base, _Silent())
+        made = self._api.create_container(
+            base.reference, ["-c", ":"], entrypoint="/bin/sh", platform=f"linux/{_ENGINE_NAMES[base.architecture]}"
+        )
+        try:
+            self._api.start(made["Id"])
+            self._api.wait(made["Id"], timeout=60)
+            said = self._api.logs(made["Id"], tail=5).decode(errors="replace")
+        except APIError as error:
+            said = _said(error)
+        finally:
+            with suppress(APIError):
+                self._api.remove_container(made["Id"], force=True)
+        if missing := refusals.not_emulated(said, base.architecture):
+            raise missing
+        self._checked.add(base.architecture)
+
+    def _pull(self, base: BaseImage, progress: Progress) -> None:
+        """Have the base image in the engine, exactly as the recipe has it."""
+        local = self._local(base.reference)
+        if local is not None and _fits(local, base):
+            return
+        layers = Layers(f"pulling {base.reference}:")
+        platform = f"linux/{_ENGINE_NAMES[base.architecture]}"
+        try:
+            for line in self._api.pull(base.reference, platform=platform, stream=True, decode=True):
+                if "error" in line:
+                    raise refusals.pull_refused(base.reference, line["error"], base.architecture)
+                if said := layers.take(line):
+                    progress.emit(Event(STEP, "info", said))
+        except APIError as error:
+            raise refusals.pull_refused(base.reference, _said(error), base.architecture) from error
+        local = self._local(base.reference)
+        if local is None or not _fits(local, base):
+            raise DockerError(
+                f"The base image {base.reference} has changed while its copy was pulled.",
+                hint="Run it again.",
+            )
+
+    def _build(self, recipe: Recipe, name: str, tag: str, progress: Progress) -> None:
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as context:
+            _write(recipe, tag, context)
+            lines = self._api.build(
+                fileobj=context,
+                custom_context=True,
+                dockerfile=DOCKERFILE,
+                tag=name,
+                buildargs=self._arguments(recipe),
+                platform=self._platform(recipe.architecture),
+                use_config_proxy=True,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            self._follow(lines, recipe, progress)
+        built = _NAMES.get(str(self._api.inspect_image(name).get("Architecture")))
+        if built != recipe.architecture:
+            raise DockerError(
+                f"The image came out for {built}, not for {recipe.architecture}.",
+                hint="See whether the Dockerfile's last FROM has a `--platform` of its own.",
+            )
+
+    def _arguments(self, recipe: Recipe) -> dict[str, str]:
+        """Only what the Dockerfile takes: an engine may refuse others."""
+        offered = {name: self._env[name] for name in PASSED_ON if self._env.get(name)}
+        offered[BASE_ARGUMENT] = recipe.base.reference
+        return {name: value for name, value in offered.items() if name in dockerfile.arguments(recipe.dockerfile)}
+
+    def _platform(self, wanted: Architecture) -> str | None:
+        """Named only where it differs: some engines then miss their own base image over its variant."""
+        return None if wanted == self._architecture() else f"linux/{_ENGINE_NAMES[wanted]}"
+
+    def _follow(self, lines: Iterator[dict[str, Any]], recipe: Recipe, progress: Progress) -> None:
+        step, tail = "", deque[str](maxlen=_TAIL)
+        secrets = [value for name in PASSED_ON if (value := self._env.get(name))]
+        for line in lines:
+            if "error" in line:
+                raise _failed(step, [_without(each, secrets) for each in (*tail, line["error"])], recipe)
+            for text in str(line.get("stream", "")).splitlines():
+                text = text.strip()
+                if text.startswith("Step "):
+                    step = text.removeprefix("Step ")
+                    tail.clear()
+                    progress.emit(Event(STEP, "info", f"building, step {_without(step, secrets)}"))
+                elif text:
+                    tail.append(text)
+
+    def _push(self, repository: Repository, tag: str, progress: Progress) -> str:
+        layers, digest = Layers("pushing"), ""
+        login = {"username": repository.username, "password": repository.password}
+        try:
+            for line in self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login):
+                if "error" in line:
+                    raise refusals.push_refused(repository.uri, line["error"])
+                if said := layers.take(line):
+                    progress.emit(Event(STEP, "info", said))
+                digest = (line.get("aux") or {}).get("Digest", digest)
+        except APIError as error:
+            raise refusals.push_refused(repository.uri, _said(error)) from error
+        return digest or _digest(self._api.inspect_image(f"{repository.uri}:{tag}"), repository.uri)
+
+    def _remove_older(self, uri: str, tag: str) -> None:
+        """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""
+        for image in self._api.images(name=uri):
+            for name in image.get("RepoTags") or []:
+                if name.startswith(f"{uri}:") and name != f"{uri}:{tag}":
+                    with suppress(APIError):  # a container still runs from it
+                        self._api.remove_image(name)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except APIError as error:
+            said = _said(error)
+            raise refusals.disk_full(said) or DockerError("The Docker engine refuses a call.", why=said) from error
+        except (DockerException, RequestException) as error:
+            raise DockerError(
+                "The Docker engine has gone away.",
+                why=str(error),
+                hint="Look with `docker version` whether it runs, and run it again.",
+            ) from error
+
+
+class _Silent:
+    def emit(self, event: Event) -> None:
+        pass
+
+
+def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
+    try:
+        write_context(recipe, stream)
+        changed = recipe.tag != tag
+    except OSError as error:
+        raise ConfigError("A file of the project cannot be read.", why=str(error)) from error
+    if changed:
+        # What is about to be built would carry the tag of something else, and could never be replaced.
+        raise ConfigError(
+            "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."
+        )
+    stream.seek(0)
+
+
+def _said(error: APIError) -> str:
+    return str(error.explanation or error)
+
+
+def _digest(image: Mapping[str, Any], reference: str) -> str:
+    """Of an image in the engine: its registry's digest, else its own id, which is a digest of its content too."""
+    digests = [each.rpartition("@") for each in image.get("RepoDigests") or []]
+    named = reference.partition("@")[0]
+    for repository, _, digest in digests:
+        if named == repository or named.startswith(f"{repository}:"):
+            return str(digest)
+    return str(digests[0][2] if digests else image["Id"])
+
+
+def _fits(local: Mapping[str, Any], base: BaseImage) -> bool:
+    digests = {each.rpartition("@")[2] for each in local.get("RepoDigests") or []} | {local.get("Id")}
+    return base.digest in digests and _NAMES.get(str(local.get("Architecture"))) == base.architecture
+
+
+def _failed(step: str, lines: list[str], recipe: Recipe) -> DockerError:
+    said = lines[-1]
+    if error := refusals.disk_full("\n".join(lines)):
+        return error
+    if error := refusals.not_emulated("\n".join(lines), recipe.architecture):
+        return error
+    which = "the project's Dockerfile" if recipe.own_dockerfile else "its requirements, most likely"
+    return DockerError(
+        f"The image cannot be built: step {step} failed." if step else "The image cannot be built.",
+        why="\n       ".join(lines) if len(lines) > 1 else said,
+        hint=f"Mend {which}, and run it again: the steps before it are kept.",
+    )
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
