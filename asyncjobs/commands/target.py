@@ -76,11 +76,12 @@ def aws_target(session: Session, *, image: str | None = None) -> Target:
     return Target("aws", clients, names, api_url, make_image)
 
 
-def local_target(session: Session, progress: Progress, *, start: bool) -> Target:
+def local_target(session: Session, progress: Progress, *, start: bool, image: str | None = None) -> Target:
     """The local engine of this machine.
 
     Args:
         start: Start the engine if it does not run.
+        image: A ready image that the tasks are containers of.
 
     Raises:
         NotFoundError: It does not run, and was not to be started.
@@ -102,7 +103,9 @@ def local_target(session: Session, progress: Progress, *, start: bool) -> Target
     def api_url(api: str, stage: str) -> str:
         return f"{engine.api_url(api)}/{stage}"
 
-    def make_image(project: Path | None, _config: Config, progress: Progress) -> Resource:
+    def make_image(project: Path | None, config: Config, progress: Progress) -> Resource:
+        if project is not None and image:
+            return GivenImage(image, "x86_64")
         # Only here: it needs the `local` extra, and the engine has said by now if that is missing.
         from asyncjobs.commands.local_image import LocalImage
         from asyncjobs.local.image import ProcessImages

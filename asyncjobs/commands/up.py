@@ -45,17 +45,13 @@ def run(
     except ConfigError:
         load_config(session)  # names every mistake, not only the stack's name
         raise
-    if local and image:
-        raise ConfigError(
-            "--image cannot be used on the local target.", why="Tasks are processes of this machine there."
-        )
     # Credentials before configuration: without them, what to do next is the same in any directory.
     place = None if local else aws_target(session, image=image)
     config = load_config(session)
     display, halt = Display(session.output), Halt(timeout)
     with session.locked():
         with display.shown():
-            place = place or local_target(session, display, start=True)
+            place = place or local_target(session, display, start=True, image=image)
             context = place.context(config, display, wait=wait, halt=halt)
             resources = stack_resources(context, place.image(session.directory, config, display))
             with translated():

@@ -28,10 +28,9 @@ class Bridge:
         endpoint: The engine's endpoint on loopback, whose port is taken here too where it is free.
     """
 
-    def __init__(self, app: AsgiApp, endpoint: Endpoint, port: int) -> None:
+    def __init__(self, app: AsgiApp, endpoint: Endpoint) -> None:
         self._app = app
         self._endpoint = endpoint
-        self._port = port
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._serving: list[asyncio.Task[None]] = []
@@ -45,7 +44,7 @@ class Bridge:
         return asyncio.run_coroutine_threadsafe(self._open(address), self._loop).result(_OPEN_SECONDS)
 
     async def _open(self, address: str) -> Endpoint:
-        socket = bind(self._port, address)
+        socket = bind(self._endpoint.port, address)
         host = f"{address}:{socket.getsockname()[1]}"
         app: Any = LoopbackOnly(self._app, allow_foreign_sites=False, host=host)
         self._serving.append(

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -35,6 +35,12 @@ _RETRY_SECONDS = 1.0
 DockerFailure = (DockerException, requests.RequestException, OSError)
 
 
+class ContainerRegister(Protocol):
+    """Who ends an engine's containers when the engine cannot."""
+
+    def containers(self, *, used: bool) -> None: ...
+
+
 class ContainersUnavailableError(StartError):
     """No containers can be run here.
 
@@ -55,6 +61,7 @@ class ContainerRunner:
         connect: A client of the Docker engine; an AsyncJobsError where there is none.
         listen: Has the local engine listen on an address of this machine, and returns where: an Endpoint.
         registry: The registry of the emulated ECR, "127.0.0.1:PORT", and the user name and password it wants.
+        register: Remembers that there may be something of ours in Docker.
     """
 
     def __init__(
@@ -63,11 +70,13 @@ class ContainerRunner:
         connect: Callable[[], DockerClient],
         listen: Callable[[str], Endpoint],
         registry: tuple[str, str, str],
+        register: ContainerRegister,
     ) -> None:
         self._engine = engine
         self._connect = connect
         self._listen = listen
         self._registry = registry
+        self._register = register
         self._lock = threading.Lock()
         self._client: DockerClient | None = None
         self._endpoint: Endpoint | None = None
@@ -82,6 +91,7 @@ class ContainerRunner:
             if self._endpoint is None:
                 try:
                     self._client = self._client or self._connect()
+                    self._register.containers(used=True)
                     gateway = _gateway(self._client, self._engine)
                 except AsyncJobsError as error:
                     raise ContainersUnavailableError(f"{error.what} {error.why}") from error
@@ -96,12 +106,20 @@ class ContainerRunner:
                     ) from error
             return self._endpoint
 
+    def unavailable(self) -> str | None:
+        """Why no containers can be run here; None when they can."""
+        try:
+            self.endpoint()
+        except ContainersUnavailableError as error:
+            return error.why
+        return None
+
     def start(self, spec: ContainerSpec) -> RunningContainer:
         self.endpoint()
         client = self._client
         assert client is not None
         try:
-            self._pull(client, spec.image)
+            self._have(client, spec.image)
         except DockerFailure as error:
             raise StartError(f"CannotPullContainerError: {_reason(error)}") from error
         try:
@@ -124,23 +142,25 @@ class ContainerRunner:
             if self._client is not None:
                 with suppress(*DockerFailure):
                     remove_leftovers(self._client, self._engine)
+                    self._register.containers(used=False)
                 self._client.close()
             self._client = self._endpoint = None
 
-    def _pull(self, client: DockerClient, image: str) -> None:
-        """An image by digest is pulled once. One by tag may have changed, unless no registry has it."""
-        repository, digest = image.partition("@")[::2]
+    def _have(self, client: DockerClient, image: str) -> None:
+        """Pull an image: by digest once; by tag each time, because it may have changed, unless no registry has it."""
+        repository, _, version = image.partition("@")
         with self._lock:  # tasks of one service want the same image at the same time
             here = _is_here(client, image)
-            if here and digest:
+            if here and version:
                 return
-            if not digest:
-                repository, digest = _split_tag(image)
+            if not version:
+                repository, version = _split_tag(image)
             host, username, password = self._registry
-            ours = repository.startswith(f"{host}/")
-            credentials = {"username": username, "password": password} if ours else None
+            login = {"username": username, "password": password} if repository.startswith(f"{host}/") else None
             try:
-                _pull(client, repository, digest, credentials)
+                for line in client.api.pull(repository, version, auth_config=login, stream=True, decode=True):
+                    if "error" in line:  # what fails once the download has begun
+                        raise DockerException(line["error"])
             except DockerFailure:
                 if not here:
                     raise
@@ -231,7 +251,7 @@ def network_name(engine: str) -> str:
 
 def remove_leftovers(client: DockerClient, engine: str) -> None:
     """Remove every container, volume and network of a local engine."""
-    ours = {"label": f"{ENGINE_LABEL}={engine}"}
+    ours: dict[str, str | list[str] | bool] = {"label": f"{ENGINE_LABEL}={engine}"}
     for container in client.containers.list(all=True, filters=ours, ignore_removed=True):
         _remove(container)
     for volume in client.volumes.list(filters=ours):

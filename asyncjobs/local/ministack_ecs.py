@@ -23,7 +23,7 @@ from asyncjobs.local import ecs_calls, ecs_events, ecs_health
 from asyncjobs.local.backoff import RestartBackoff
 from asyncjobs.local.ecs_containers import container_specs
 from asyncjobs.local.ecs_protection import Protection
-from asyncjobs.local.runners import Runners
+from asyncjobs.local.runners import Runners, is_snapshot
 from asyncjobs.local.tasks import ContainerExit, RunningContainer, StartError
 
 Task = dict[str, Any]
@@ -52,6 +52,7 @@ class _Live:
 
     changed: threading.Event = field(default_factory=threading.Event)
     containers: list[RunningContainer] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     started: float = 0.0
 
 
@@ -90,6 +91,12 @@ class EcsTasks:
                 "GetTaskProtection": self.protection.get,
             }
         )
+
+    def running(self) -> dict[str, int]:
+        """How many containers run, by how they do."""
+        with self._lock:
+            snapshots = [is_snapshot(image) for live in self._live.values() for image in live.images]
+        return {"processes": snapshots.count(True), "containers": snapshots.count(False)}
 
     def settle_restored(self) -> None:
         """Say of the tasks that ended with the last engine that they did."""
@@ -182,12 +189,11 @@ class EcsTasks:
 
     def _start(self, task: Task, definition: dict[str, Any], overrides: list[Any], live: _Live) -> None:
         live.started = time.monotonic()
-        specs = container_specs(
-            task, definition, overrides, self._runners.endpoint_for, lambda: self._touched("logs")
-        )
+        specs = container_specs(task, definition, overrides, self._runners.endpoint_for, lambda: self._touched("logs"))
         for index, spec in enumerate(specs):
             container = self._runners.start(spec)
             live.containers.append(container)
+            live.images.append(spec.image)
             task["containers"][index]["runtimeId"] = container.runtime_id
             task["containers"][index]["lastStatus"] = "RUNNING"
 

@@ -36,8 +36,12 @@ class Runners:
         return self._of(spec.image).start(spec)
 
     def close(self) -> None:
-        self._processes.close()
         self._containers.close()
+        self._processes.close()
 
     def _of(self, image: str) -> TaskRunner:
-        return self._processes if image.startswith(f"{REGISTRY}/") else self._containers
+        return self._processes if is_snapshot(image) else self._containers
+
+
+def is_snapshot(image: str) -> bool:
+    return image.startswith(f"{REGISTRY}/")

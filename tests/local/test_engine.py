@@ -290,7 +290,7 @@ def test_controls_of_the_emulator_are_closed_and_shutdown_needs_the_token(
     assert engine.running() == info
     assert (engine.state_dir / "engine.json").stat().st_mode & 0o077 == 0
     health = json.loads(request(info, "GET", "/_asyncjobs/health")[2])
-    assert health["tasks"] == "processes"
+    assert health["tasks"] == {"processes": 0, "containers": 0}
     assert health["pid"] == info.pid
 
 

@@ -1,7 +1,6 @@
 """The emulator's ECR as the registry needs it: which repositories there are, their manifests and tags.
 
-It is made to name itself where it can be reached. `<account>.dkr.ecr.<region>.amazonaws.com` cannot be, and Docker takes
-plain HTTP for 127.0.0.0/8 without any setting.
+It is made to name itself where it can be reached, on 127.0.0.1, where Docker takes plain HTTP without any setting.
 """
 
 from __future__ import annotations
