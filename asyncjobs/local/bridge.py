@@ -14,7 +14,7 @@ from hypercorn.asyncio import serve
 
 from asyncjobs.local.access import Endpoint
 from asyncjobs.local.guard import LoopbackOnly
-from asyncjobs.local.ministack_app import AsgiApp
+from asyncjobs.local.ministack_app import AsgiApp, Receive, Scope, Send
 from asyncjobs.local.ports import bind, hypercorn_config
 
 _OPEN_SECONDS = 10.0
@@ -46,11 +46,20 @@ class Bridge:
     async def _open(self, address: str) -> Endpoint:
         socket = bind(self._endpoint.port, address)
         host = f"{address}:{socket.getsockname()[1]}"
-        app: Any = LoopbackOnly(self._app, allow_foreign_sites=False, host=host)
+        app: Any = LoopbackOnly(self._requests_only, allow_foreign_sites=False, host=host)
         self._serving.append(
             asyncio.create_task(serve(app, hypercorn_config(socket), shutdown_trigger=self._stop.wait))
         )
         return replace(self._endpoint, url=f"http://{host}")
+
+    async def _requests_only(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        # Not the application's: the emulator would load its saved state once more, over the one it has by now.
+        for _ in ("startup", "shutdown"):
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
 
     async def close(self) -> None:
         self._stop.set()
