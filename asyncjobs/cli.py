@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -102,6 +102,9 @@ def up(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until tasks run.")] = False,
     timeout: Timeout = None,
     image: Annotated[str | None, typer.Option(metavar="URI", help="The workers' image, already in a registry.")] = None,
+    builder: Annotated[
+        str | None, typer.Option(metavar="docker|python", help="What builds the image; else what can.")
+    ] = None,
 ) -> None:
     """Create the stack, or bring it up to date.
 
@@ -122,6 +125,7 @@ def up(
             wait=not no_wait,
             timeout=timeout,
             image=image,
+            builder=_builder_name(builder),
         )
 
     _run(context, work)
@@ -397,6 +401,13 @@ def _target_name(local: bool, target: str | None) -> str | None:
     if local and target == "aws":
         raise UsageError("--local and --target aws contradict each other.")
     return "local" if local else target
+
+
+def _builder_name(builder: str | None) -> Literal["docker", "python"] | None:
+    names: dict[str | None, Literal["docker", "python"] | None] = {None: None, "docker": "docker", "python": "python"}
+    if builder not in names:
+        raise UsageError(f"--builder {builder} is no builder.", hint="It is docker or python.")
+    return names[builder]
 
 
 def _run(context: typer.Context, work: Callable[[Session], None]) -> None:

@@ -10,11 +10,13 @@ from typing import Literal
 from asyncjobs.aws import Clients, Waiter, connect, connect_local, translated
 from asyncjobs.commands.session import Session
 from asyncjobs.config import Config
-from asyncjobs.errors import ConfigError, NotFoundError
+from asyncjobs.errors import NotFoundError
+from asyncjobs.image.recipe import BuilderName
 from asyncjobs.names import Names
 from asyncjobs.progress import NullProgress, Progress
 from asyncjobs.provision.api_access import ApiAccess
 from asyncjobs.provision.context import Context
+from asyncjobs.provision.given_image import architecture_of
 from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.lock import Lock
@@ -45,8 +47,12 @@ class Target:
         return Context(self.clients, self.names, waiter, config, self.api_url, wait)
 
 
-def aws_target(session: Session, *, image: str | None = None) -> Target:
+def aws_target(session: Session, *, image: str | None = None, builder: BuilderName | None = None) -> Target:
     """The caller's AWS account.
+
+    Args:
+        image: One that exists, in place of one that is built.
+        builder: What builds it, in place of `[worker] builder`.
 
     Raises:
         CredentialsError: No usable credentials.
@@ -62,16 +68,16 @@ def aws_target(session: Session, *, image: str | None = None) -> Target:
         suffix = "amazonaws.com.cn" if names.partition == "aws-cn" else "amazonaws.com"
         return override or f"https://{api}.execute-api.{names.region}.{suffix}/{stage}"
 
-    def make_image(project: Path | None, config: Config, _progress: Progress) -> Resource:
-        if project is not None and image is None:
-            raise ConfigError(
-                "There is no image for the workers.",
-                why="This version does not build images for AWS.",
-                hint="Build and push one from the project's Dockerfile, then `asyncjobs up --image URI`; "
-                "or try the stack on this machine: `asyncjobs up --local`.",
-            )
-        architecture = config.worker.architecture
-        return GivenImage(image or "", "x86_64" if architecture == "auto" else architecture)
+    def make_image(project: Path | None, config: Config, progress: Progress) -> Resource:
+        if project is None:
+            return GivenImage("", "")
+        if image is None:
+            # Only here: the Docker SDK costs a tenth of a second, and `down` needs neither it nor the project.
+            from asyncjobs.commands.build import built_image
+
+            return built_image(clients, names, project, config, progress, builder)
+        with translated(f"image {image}"):
+            return GivenImage(image, architecture_of(image, config.worker.architecture, clients.ecr))
 
     return Target("aws", clients, names, api_url, make_image)
 

@@ -14,6 +14,7 @@ from asyncjobs.commands.session import Session
 from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine
 from asyncjobs.console.progress import Display
 from asyncjobs.errors import ConfigError
+from asyncjobs.image.recipe import BuilderName
 from asyncjobs.provision.engine import Engine, Report
 from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.plan import Plan, plan_up, read_all
@@ -30,14 +31,18 @@ def run(
     wait: bool = True,
     timeout: float | None = None,
     image: str | None = None,
+    builder: BuilderName | None = None,
 ) -> None:
     """Create or converge the stack.
 
     Args:
         target: "local" or "aws"; None means where it was last brought up, else AWS.
         timeout: Seconds after which nothing new is begun and nothing waited for.
+        image: An image that exists, in place of one that is built.
+        builder: What builds it, in place of `[worker] builder`.
 
     Raises:
+        DockerError: The image cannot be built or pushed, or its base not be looked up.
         StepsFailedError: It could not be done, was interrupted, or was not done in time.
     """
     try:
@@ -46,7 +51,7 @@ def run(
         load_config(session)  # names every mistake, not only the stack's name
         raise
     # Credentials before configuration: without them, what to do next is the same in any directory.
-    place = None if local else aws_target(session, image=image)
+    place = None if local else aws_target(session, image=image, builder=builder)
     config = load_config(session)
     display, halt = Display(session.output), Halt(timeout)
     with session.locked():

@@ -21,7 +21,7 @@ def write_context(recipe: Recipe, stream: IO[bytes]) -> None:
     would find nothing in its cache after a fresh checkout.
 
     Raises:
-        OSError: A file cannot be read.
+        ConfigError: A file cannot be read.
     """
     given = {DOCKERFILE: recipe.dockerfile.encode(), f"{FOLDER}/{recipe.runtime.wheel_name}": recipe.runtime.wheel()}
     if REQUIREMENTS not in recipe.files:

@@ -198,7 +198,7 @@ class DockerBuilder:
             if "error" in line:
                 raise _failed(step, [_without(each, secrets) for each in (*tail, line["error"])], recipe)
             for text in str(line.get("stream", "")).splitlines():
-                text = text.strip()
+                text = "".join(char for char in text.strip() if char.isprintable())
                 if text.startswith("Step "):
                     step = text.removeprefix("Step ")
                     tail.clear()
@@ -249,12 +249,8 @@ class _Silent:
 
 
 def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
-    try:
-        write_context(recipe, stream)
-        changed = recipe.tag != tag
-    except OSError as error:
-        raise ConfigError("A file of the project cannot be read.", why=str(error)) from error
-    if changed:
+    write_context(recipe, stream)
+    if recipe.tag != tag:
         # What is about to be built would carry the tag of something else, and could never be replaced.
         raise ConfigError(
             "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."

@@ -100,9 +100,9 @@ def _unavailable(error: Exception, address: str) -> NoEngineError:
         return NoEngineError(
             "There is no Docker engine.",
             why=f"{address} does not exist.",
-            hint="Install and start Docker (https://docs.docker.com/get-docker/), or set DOCKER_HOST to the socket of the "
-            "one you have; Podman's is there after `systemctl --user enable --now podman.socket`. A project without a "
-            "Dockerfile of its own needs none: `--builder python`.",
+            hint="Install and start Docker (https://docs.docker.com/get-docker/), or set DOCKER_HOST to the socket of "
+            "the one you have; Podman's is there after `systemctl --user enable --now podman.socket`. A project without "
+            "a Dockerfile of its own needs none: `--builder python`.",
         )
     return NoEngineError(
         "The Docker engine does not answer.",

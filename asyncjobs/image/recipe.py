@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from asyncjobs.errors import ConfigError
 from asyncjobs.image.runtime import Runtime
 from asyncjobs.progress import Progress
 
@@ -79,7 +81,7 @@ class Recipe:
         """32 hexadecimal digits that change with anything that could change the image.
 
         Raises:
-            OSError: A file of the project cannot be read.
+            ConfigError: A file of the project cannot be read.
         """
         digest = hashlib.sha256()
 
@@ -101,10 +103,20 @@ def content(file: Path) -> tuple[str, bytes]:
     """A file's mode and content as they count: "link" and its target, else "x" or "-" and its bytes.
 
     Of the permissions nothing else counts: they differ between two checkouts of the same commit.
+
+    Raises:
+        ConfigError: It cannot be read.
     """
-    if file.is_symlink():
-        return "link", os.fsencode(file.readlink())
-    return "x" if os.access(file, os.X_OK) else "-", file.read_bytes()
+    try:
+        if file.is_symlink():
+            return "link", os.fsencode(file.readlink())
+        return "x" if file.stat().st_mode & stat.S_IXUSR else "-", file.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read.",
+            why=error.strerror or str(error),
+            hint="All of the project goes into its image but what .dockerignore names.",
+        ) from error
 
 
 class Builder(Protocol):
