@@ -105,6 +105,9 @@ def up(
     builder: Annotated[
         str | None, typer.Option(metavar="docker|python", help="What builds the image; else what can.")
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="auto|containers|processes", help="How tasks run on the local target.")
+    ] = None,
 ) -> None:
     """Create the stack, or bring it up to date.
 
@@ -126,6 +129,7 @@ def up(
             timeout=timeout,
             image=image,
             builder=_builder_name(builder),
+            tasks=tasks,
         )
 
     _run(context, work)

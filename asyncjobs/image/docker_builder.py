@@ -20,6 +20,7 @@ from asyncjobs.errors import ConfigError, DockerError
 from asyncjobs.image import dockerfile, refusals
 from asyncjobs.image.context import DOCKERFILE, write_context
 from asyncjobs.image.layers import Layers
+from asyncjobs.image.leftovers import REPOSITORY_ARGUMENT
 from asyncjobs.image.prepare import BASE_ARGUMENT
 from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
 from asyncjobs.progress import Event, Progress
@@ -91,7 +92,7 @@ class DockerBuilder:
         with self._translated():
             for base in recipe.bases:
                 self._pull(base, progress)
-            self._build(recipe, f"{repository.uri}:{tag}", tag, progress)
+            self._build(recipe, repository.uri, tag, progress)
             digest = self._push(repository, tag, progress)
             self._remove_older(repository.uri, tag)
         return digest
@@ -158,7 +159,8 @@ class DockerBuilder:
                 hint="Run it again.",
             )
 
-    def _build(self, recipe: Recipe, name: str, tag: str, progress: Progress) -> None:
+    def _build(self, recipe: Recipe, uri: str, tag: str, progress: Progress) -> None:
+        name = f"{uri}:{tag}"
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as context:
             _write(recipe, tag, context)
             lines = self._api.build(
@@ -166,7 +168,7 @@ class DockerBuilder:
                 custom_context=True,
                 dockerfile=DOCKERFILE,
                 tag=name,
-                buildargs=self._arguments(recipe),
+                buildargs=self._arguments(recipe, uri),
                 platform=self._platform(recipe.architecture),
                 use_config_proxy=True,
                 rm=True,
@@ -181,10 +183,10 @@ class DockerBuilder:
                 hint="See whether the Dockerfile's last FROM has a `--platform` of its own.",
             )
 
-    def _arguments(self, recipe: Recipe) -> dict[str, str]:
+    def _arguments(self, recipe: Recipe, uri: str) -> dict[str, str]:
         """Only what the Dockerfile takes: an engine may refuse others."""
         offered = {name: self._env[name] for name in PASSED_ON if self._env.get(name)}
-        offered[BASE_ARGUMENT] = recipe.base.reference
+        offered |= {BASE_ARGUMENT: recipe.base.reference, REPOSITORY_ARGUMENT: uri}
         return {name: value for name, value in offered.items() if name in dockerfile.arguments(recipe.dockerfile)}
 
     def _platform(self, wanted: Architecture) -> str | None:
