@@ -282,6 +282,27 @@ def retry(context: typer.Context, job_id: JobId) -> None:
 
 
 @app.command(epilog=EVERYWHERE)
+def scale(
+    context: typer.Context,
+    count: Annotated[int, typer.Argument(metavar="N", min=0, help="How many tasks.")],
+) -> None:
+    """Have N tasks now, and at least N until the next `up`.
+
+    Needs AWS credentials, or the local engine. Tasks that are at work finish first.
+
+    \b
+    Example:  asyncjobs scale 5
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import scale
+
+        scale.run(session, count=count)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def logs(
     context: typer.Context,
     job_id: Annotated[str | None, typer.Argument(metavar="[JOBID]", help="Only this job's lines.")] = None,
