@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from docker import DockerClient
-from local_stack import CLUSTER, HANDLER, STACK, Stack, until
+from local_stack import CLUSTER, HANDLER, Stack, until
 
-UNHARDENED = {"docker-default", ""}
+from asyncjobs.progress import NullProgress
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_containers_end_with_an_engine_that_is_killed_and_come_back_with_the_nex
 
 def test_the_image_is_there_for_a_docker_engine_that_has_none(stack: Stack) -> None:
     """As after a clean restart of the engine, on a machine whose images were pruned meanwhile."""
-    stack.engine.stop(_silent())
+    stack.engine.stop(NullProgress())
     for image in stack.docker.images.list(name=stack.repository):
         stack.docker.images.remove(image.id, force=True)
     stack.run("up", "--local")
@@ -185,9 +186,8 @@ def test_the_image_is_there_for_a_docker_engine_that_has_none(stack: Stack) -> N
 
 
 def test_health_says_what_runs_as_what(stack: Stack) -> None:
-    health = stack.engine._ask(stack.info, "GET", "/_asyncjobs/health", timeout=5)  # type: ignore[union-attr]
-    assert health is not None
-    assert health["tasks"] == {"processes": 0, "containers": 1}
+    with urllib.request.urlopen(f"{stack.info.endpoint_url}/_asyncjobs/health", timeout=5) as answer:
+        assert json.load(answer)["tasks"] == {"processes": 0, "containers": 1}
 
 
 def test_down_leaves_nothing_in_docker(stack: Stack) -> None:

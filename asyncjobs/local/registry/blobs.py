@@ -9,7 +9,7 @@ import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html
@@ -23,7 +23,6 @@ class DigestMismatchError(Exception):
 @dataclass
 class _Upload:
     file: Path
-    stream: IO[bytes]
     repository: str
     size: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
@@ -64,7 +63,8 @@ class BlobStore:
         name = str(uuid.uuid4())
         self._uploading.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._uploading / name
-        self._uploads[name] = _Upload(file, file.open("wb"), repository)
+        file.touch()
+        self._uploads[name] = _Upload(file, repository)
         return name
 
     def received(self, repository: str, name: str) -> int | None:
@@ -74,7 +74,8 @@ class BlobStore:
 
     def append(self, name: str, chunk: bytes) -> None:
         upload = self._uploads[name]
-        upload.stream.write(chunk)
+        with upload.file.open("ab") as stream:  # not kept open: many uploads are never ended
+            stream.write(chunk)
         upload.digest.update(chunk)
         upload.size += len(chunk)
 
@@ -85,7 +86,6 @@ class BlobStore:
             DigestMismatchError: Its content has another digest; the upload is gone.
         """
         upload = self._uploads.pop(name)
-        upload.stream.close()
         if f"sha256:{upload.digest.hexdigest()}" != digest:
             upload.file.unlink()
             raise DigestMismatchError(digest)
@@ -94,15 +94,16 @@ class BlobStore:
         upload.file.replace(target)
 
     def cancel(self, name: str) -> None:
-        upload = self._uploads.pop(name)
-        upload.stream.close()
-        upload.file.unlink()
+        self._uploads.pop(name).file.unlink()
 
     def delete(self, repository: str) -> None:
         """Delete all blobs of a repository."""
         if REPOSITORY.match(repository):
-            shutil.rmtree(self._file(repository, "").parent, ignore_errors=True)
+            shutil.rmtree(self._directory(repository), ignore_errors=True)
 
     def _file(self, repository: str, digest: str) -> Path:
+        return self._directory(repository) / digest
+
+    def _directory(self, repository: str) -> Path:
         # No slash, so that a repository is never a directory inside another's.
-        return self._root / repository.replace("/", "%2F") / digest
+        return self._root / repository.replace("/", "%2F")
