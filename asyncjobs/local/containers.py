@@ -185,6 +185,8 @@ class _RunningContainer:
             state = _state(self._container) or {}
         except DockerFailure:
             return "UNKNOWN"
+        if not state.get("Running"):
+            return "UNKNOWN"  # Docker says "unhealthy" of what has ended
         status = state.get("Health", {}).get("Status")
         return "HEALTHY" if status == "healthy" else "UNHEALTHY" if status == "unhealthy" else "UNKNOWN"
 

@@ -298,11 +298,11 @@ class EcsTasks:
 
     def _request_stop(self, task: Task, reason: str) -> None:
         arn = task["taskArn"]
+        scaling = reason in _SCHEDULER or reason == _DELETED
         with resource_lock("ecs-task", arn):
             if not ecs._task_is_active(arn, task):
                 return
             ecs._bump_task_version(task)
-            scaling = reason in _SCHEDULER or reason == _DELETED
             task.update(
                 desiredStatus="STOPPED",
                 lastStatus="STOPPING",
@@ -314,11 +314,18 @@ class EcsTasks:
             live = self._live.get(arn)
         if live is None:
             self._finish_stop(task)
-            return
-        live.changed.set()
-        for container in list(live.containers):
-            container.stop()
-        self._refresh(task)
+        else:
+            live.changed.set()
+            for container in list(live.containers):
+                container.stop()
+            self._refresh(task)
+        if not scaling:
+            self._replace(_service_key(task))
+
+    def _replace(self, service: str) -> None:
+        """Have a service start another task: of itself it does so for one that it stopped, or that failed."""
+        if (ecs._services.get(service) or {}).get("status") == "ACTIVE":
+            ecs._reconcile_service_tasks(service.split("/", 1)[0], service)
 
     def _finish_stop(self, task: Task) -> None:
         with resource_lock("ecs-task", task["taskArn"]):

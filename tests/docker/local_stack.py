@@ -110,6 +110,11 @@ class Stack:
         """Of this engine, running."""
         return self.docker.containers.list(filters={"label": self.label})
 
+    def one_container(self) -> list[Container]:
+        """Running, when there is just one."""
+        found = self.containers()
+        return found if len(found) == 1 else []
+
     def service(self) -> Any:
         return self.aws.ecs.describe_services(cluster=CLUSTER, services=["worker"])["services"][0]
 
@@ -169,7 +174,7 @@ class Stack:
         self.engine.stop(NullProgress())
 
 
-def until(condition: Callable[[], T | None], seconds: float = 30) -> T:
+def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "did not happen in time"

@@ -420,6 +420,8 @@ def test_a_task_that_ignores_sigterm_is_killed_after_its_stop_timeout(
     service(engine, aws, tmp_path, "stubborn", stubborn, stop_timeout=1)
     task = until(lambda: running(aws, "stubborn"))[0]
     until(lambda: "worker is up" in log_lines(aws, "stubborn"))
+    # Only then its deployment is over, in which ministack looks after the number of tasks anyway.
+    until(lambda: describe(aws, "stubborn")["deployments"][0]["rolloutState"] == "COMPLETED")
     aws.ecs.stop_task(cluster="stubborn", task=task["taskArn"], reason="by hand")
     stopped = until(lambda: [each for each in tasks(aws, "stubborn", "STOPPED") if each["lastStatus"] == "STOPPED"])[0]
     assert stopped["containers"][0]["exitCode"] == 137

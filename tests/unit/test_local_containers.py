@@ -246,7 +246,8 @@ def test_health(found: str | None, said: str) -> None:
     if found:
         container.attrs["State"]["Health"] = {"Status": found}
     assert running.health == said
-    container.end()
+    container.end(Health={"Status": "unhealthy"})  # as Docker says of whatever has ended
+    assert running.health == "UNKNOWN"
     running.wait()
 
 
