@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 STEP = "image"
+STAGE_LABEL = "asyncjobs.stage=build"  # the Dockerfile gives it to what has no name: the stage that is not the image
 # Where they come from may hold a password, so they are arguments of a build stage whose layers are not pushed.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _NAMES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
@@ -97,6 +98,14 @@ class DockerBuilder:
             self._remove_older(repository.uri, tag)
         return digest
 
+    def remove(self, uri: str) -> None:
+        """Delete the images of a repository from the engine, and what building has left in it to build on."""
+        with self._translated():
+            for name in self._tags(uri):
+                self._delete(name)
+            for image in self._api.images(filters={"dangling": True, "label": STAGE_LABEL}):
+                self._delete(image["Id"])
+
     def _architecture(self) -> Architecture:
         name = self._client.version().get("Arch", "")
         if name not in _NAMES:
@@ -145,7 +154,7 @@ class DockerBuilder:
         layers = Layers(f"pulling {base.reference}:")
         platform = f"linux/{_ENGINE_NAMES[base.architecture]}"
         try:
-            for line in self._api.pull(base.reference, platform=platform, stream=True, decode=True):
+            for line in _whole(self._api.pull(base.reference, platform=platform, stream=True, decode=True)):
                 if "error" in line:
                     raise refusals.pull_refused(base.reference, line["error"], base.architecture)
                 if said := layers.take(line):
@@ -196,7 +205,7 @@ class DockerBuilder:
     def _follow(self, lines: Iterator[dict[str, Any]], recipe: Recipe, progress: Progress) -> None:
         step, tail = "", deque[str](maxlen=_TAIL)
         secrets = [value for name in PASSED_ON if (value := self._env.get(name))]
-        for line in lines:
+        for line in _whole(lines):
             if "error" in line:
                 raise _failed(step, [_without(each, secrets) for each in (*tail, line["error"])], recipe)
             for text in str(line.get("stream", "")).splitlines():
@@ -212,7 +221,7 @@ class DockerBuilder:
         layers, digest = Layers("pushing"), ""
         login = {"username": repository.username, "password": repository.password}
         try:
-            for line in self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login):
+            for line in _whole(self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login)):
                 if "error" in line:
                     raise refusals.push_refused(repository.uri, line["error"])
                 if said := layers.take(line):
@@ -224,11 +233,17 @@ class DockerBuilder:
 
     def _remove_older(self, uri: str, tag: str) -> None:
         """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""
-        for image in self._api.images(name=uri):
-            for name in image.get("RepoTags") or []:
-                if name.startswith(f"{uri}:") and name != f"{uri}:{tag}":
-                    with suppress(APIError):  # a container still runs from it
-                        self._api.remove_image(name)
+        for name in self._tags(uri):
+            if name != f"{uri}:{tag}":
+                self._delete(name)
+
+    def _tags(self, uri: str) -> list[str]:
+        found = (name for image in self._api.images(name=uri) for name in image.get("RepoTags") or [])
+        return [name for name in found if name.startswith(f"{uri}:")]
+
+    def _delete(self, image: str) -> None:
+        with suppress(APIError):  # a container still runs from it, or another image is built on it
+            self._api.remove_image(image)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -258,6 +273,15 @@ def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
             "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."
         )
     stream.seek(0)
+
+
+def _whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """To the end, also where who reads it raises an error: else the connection stays open."""
+    try:
+        yield from lines
+    finally:
+        for _ in lines:
+            pass
 
 
 def _said(error: APIError) -> str:

@@ -101,8 +101,8 @@ def _unavailable(error: Exception, address: str) -> NoEngineError:
             "There is no Docker engine.",
             why=f"{address} does not exist.",
             hint="Install and start Docker (https://docs.docker.com/get-docker/), or set DOCKER_HOST to the socket of "
-            "the one you have; Podman's is there after `systemctl --user enable --now podman.socket`. A project without "
-            "a Dockerfile of its own needs none: `--builder python`.",
+            "the one you have; Podman's is there after `systemctl --user enable --now podman.socket`. With "
+            "`--builder python` it takes none, for a project without a Dockerfile of its own.",
         )
     return NoEngineError(
         "The Docker engine does not answer.",
