@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from asyncjobs.aws import Clients
 from asyncjobs.commands.target import TasksAs
 from asyncjobs.config import Config
-from asyncjobs.errors import ConfigError, DockerError
+from asyncjobs.errors import ConfigError, DockerError, NoEngineError
 from asyncjobs.image.recipe import Architecture, BuilderName
 from asyncjobs.local.control import LocalEngine
 from asyncjobs.local.image import ProcessImages
@@ -160,7 +161,9 @@ class EveryImage:
 
     def delete(self, state: State) -> None:
         # Only here: the Docker SDK takes a tenth of a second to import.
-        from asyncjobs.image.leftovers import remove_images
+        from asyncjobs.image.docker_builder import DockerBuilder
+        from asyncjobs.image.engine import connect
 
         self._images.remove(self._stack)
-        remove_images(self._repository)
+        with suppress(NoEngineError), closing(connect()) as client:
+            DockerBuilder(client).remove(self._repository)

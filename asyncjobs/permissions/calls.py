@@ -250,7 +250,9 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "TagResource": _call("up", _to("ecs:TagResource", (*CLUSTER, *DEFINITIONS, *SERVICE))),
     },
     "application-autoscaling": {
-        "DescribeScalableTargets": _call("up down operate", _to("application-autoscaling:DescribeScalableTargets", ANY)),
+        "DescribeScalableTargets": _call(
+            "up down operate", _to("application-autoscaling:DescribeScalableTargets", ANY)
+        ),
         "DescribeScalingPolicies": _call("up down", _to("application-autoscaling:DescribeScalingPolicies", ANY)),
         "RegisterScalableTarget": _call(
             "up operate",
