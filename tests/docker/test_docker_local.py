@@ -88,9 +88,13 @@ def test_why_a_task_has_stopped(stack: Stack) -> None:
     absent = stack.task(image=f"{stack.repository}@sha256:{'0' * 64}")
     assert absent["stopCode"] == "TaskFailedToStart"
     assert absent["stoppedReason"].startswith("CannotPullContainerError: ")
-    nothing = stack.task(command=["no-such-program"])
+    nothing = stack.task(command=["no-such-program"], linuxParameters={})
     assert nothing["stoppedReason"].startswith("CannotStartContainerError: Error response from daemon: ")
     assert "no-such-program" in nothing["stoppedReason"]
+    # With an init process that one starts, and says so itself.
+    nothing = stack.task(command=["no-such-program"])
+    assert nothing["containers"][0]["exitCode"] == 127
+    assert "no-such-program" in stack.lines(nothing)[-1]
     check = {"command": ["CMD", "false"], "interval": 5, "timeout": 2, "retries": 1, "startPeriod": 0}
     ill = stack.task(healthCheck=check, command=["python", "-c", "import time; time.sleep(60)"], stopTimeout=2)
     assert ill["stoppedReason"] == "Task failed container health checks"
