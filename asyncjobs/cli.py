@@ -105,6 +105,9 @@ def up(
     builder: Annotated[
         str | None, typer.Option(metavar="docker|python", help="What builds the image; else what can.")
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="auto|containers|processes", help="How tasks run on the local target.")
+    ] = None,
 ) -> None:
     """Create the stack, or bring it up to date.
 
@@ -126,6 +129,7 @@ def up(
             timeout=timeout,
             image=image,
             builder=_builder_name(builder),
+            tasks=tasks,
         )
 
     _run(context, work)
@@ -273,6 +277,27 @@ def retry(context: typer.Context, job_id: JobId) -> None:
         from asyncjobs.commands import retry
 
         retry.run(session, job_id=job_id)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
+def scale(
+    context: typer.Context,
+    count: Annotated[int, typer.Argument(metavar="N", min=0, help="How many tasks.")],
+) -> None:
+    """Have N tasks now, and at least N until the next `up`.
+
+    Needs AWS credentials, or the local engine. Tasks that are at work finish first.
+
+    \b
+    Example:  asyncjobs scale 5
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import scale
+
+        scale.run(session, count=count)
 
     _run(context, work)
 

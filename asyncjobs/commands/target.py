@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from asyncjobs.aws import Clients, Waiter, connect, connect_local, translated
 from asyncjobs.commands.session import Session
 from asyncjobs.config import Config
-from asyncjobs.errors import NotFoundError
+from asyncjobs.errors import ConfigError, NotFoundError
 from asyncjobs.image.recipe import BuilderName
 from asyncjobs.names import Names
 from asyncjobs.progress import NullProgress, Progress
@@ -25,6 +25,7 @@ from asyncjobs.provision.rest_api import RestApi
 from asyncjobs.state import StackMemory
 
 LOCAL_REGION = "us-east-1"
+TasksAs = Literal["auto", "containers", "processes"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,21 @@ def aws_target(session: Session, *, image: str | None = None, builder: BuilderNa
     return Target("aws", clients, names, api_url, make_image)
 
 
-def local_target(session: Session, progress: Progress, *, start: bool) -> Target:
+def local_target(
+    session: Session,
+    progress: Progress,
+    *,
+    start: bool,
+    image: str | None = None,
+    builder: BuilderName | None = None,
+    tasks: TasksAs = "auto",
+) -> Target:
     """The local engine of this machine.
 
     Args:
         start: Start the engine if it does not run.
+        image, builder: As of `aws_target`.
+        tasks: How tasks shall run.
 
     Raises:
         NotFoundError: It does not run, and was not to be started.
@@ -108,14 +119,29 @@ def local_target(session: Session, progress: Progress, *, start: bool) -> Target
     def api_url(api: str, stage: str) -> str:
         return f"{engine.api_url(api)}/{stage}"
 
-    def make_image(project: Path | None, _config: Config, progress: Progress) -> Resource:
+    names = Names(session.stack, account, region)
+
+    def make_image(project: Path | None, config: Config, progress: Progress) -> Resource:
         # Only here: it needs the `local` extra, and the engine has said by now if that is missing.
-        from asyncjobs.commands.local_image import LocalImage
-        from asyncjobs.local.image import ProcessImages
+        from asyncjobs.commands.local_image import LocalImages
 
-        return LocalImage(ProcessImages(engine.state_dir), session.stack, project, progress)
+        registry = info.endpoint_url.removeprefix("http://")
+        images = LocalImages(engine, registry, clients, names, tasks=tasks, image=image, builder=builder)
+        return images.of(project, config, progress)
 
-    return Target("local", clients, Names(session.stack, account, region), api_url, make_image)
+    return Target("local", clients, names, api_url, make_image)
+
+
+def tasks_as(session: Session, option: str | None) -> TasksAs:
+    """How local tasks shall run: `--tasks`, ASYNCJOBS_TASKS, else what can be had.
+
+    Raises:
+        ConfigError: It is none of the three.
+    """
+    wanted = option or session.env.get("ASYNCJOBS_TASKS") or "auto"
+    if wanted not in ("auto", "containers", "processes"):
+        raise ConfigError(f"Tasks cannot run as {wanted!r}.", hint="It is auto, containers or processes.")
+    return cast(TasksAs, wanted)
 
 
 def existing_target(session: Session) -> Target:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 STEP = "image"
-STAGE_LABEL = "asyncjobs.stage=build"  # the Dockerfile gives it to what has no name: the stage that is not the image
+# Our Dockerfile gives it to what has no name, the stage that is not the image: the repository that the image goes to.
+# One label for all would not do: deleting one stack's would delete what another's build is about to copy from.
+STAGE_LABEL = "asyncjobs.repository"
+REPOSITORY_ARGUMENT = "ASYNCJOBS_REPOSITORY"
 # Where they come from may hold a password, so they are arguments of a build stage whose layers are not pushed.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _NAMES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
@@ -92,7 +95,7 @@ class DockerBuilder:
         with self._translated():
             for base in recipe.bases:
                 self._pull(base, progress)
-            self._build(recipe, f"{repository.uri}:{tag}", tag, progress)
+            self._build(recipe, repository.uri, tag, progress)
             digest = self._push(repository, tag, progress)
             self._remove_older(repository.uri, tag)
         return digest
@@ -100,9 +103,9 @@ class DockerBuilder:
     def remove(self, uri: str) -> None:
         """Delete the images of a repository from the engine, and what building has left in it to build on."""
         with self._translated():
-            for name in self._tags(uri):
+            for name in self._names(uri):
                 self._delete(name)
-            for image in self._api.images(filters={"dangling": True, "label": STAGE_LABEL}):
+            for image in self._api.images(filters={"dangling": True, "label": f"{STAGE_LABEL}={uri}"}):
                 self._delete(image["Id"])
 
     def _architecture(self) -> Architecture:
@@ -167,7 +170,8 @@ class DockerBuilder:
                 hint="Run it again.",
             )
 
-    def _build(self, recipe: Recipe, name: str, tag: str, progress: Progress) -> None:
+    def _build(self, recipe: Recipe, uri: str, tag: str, progress: Progress) -> None:
+        name = f"{uri}:{tag}"
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as context:
             _write(recipe, tag, context)
             lines = self._api.build(
@@ -175,7 +179,7 @@ class DockerBuilder:
                 custom_context=True,
                 dockerfile=DOCKERFILE,
                 tag=name,
-                buildargs=self._arguments(recipe),
+                buildargs=self._arguments(recipe, uri),
                 platform=self._platform(recipe.architecture),
                 use_config_proxy=True,
                 rm=True,
@@ -190,10 +194,10 @@ class DockerBuilder:
                 hint="See whether the Dockerfile's last FROM has a `--platform` of its own.",
             )
 
-    def _arguments(self, recipe: Recipe) -> dict[str, str]:
+    def _arguments(self, recipe: Recipe, uri: str) -> dict[str, str]:
         """Only what the Dockerfile takes: an engine may refuse others."""
         offered = {name: self._env[name] for name in PASSED_ON if self._env.get(name)}
-        offered[BASE_ARGUMENT] = recipe.base.reference
+        offered |= {BASE_ARGUMENT: recipe.base.reference, REPOSITORY_ARGUMENT: uri}
         return {name: value for name, value in offered.items() if name in dockerfile.arguments(recipe.dockerfile)}
 
     def _platform(self, wanted: Architecture) -> str | None:
@@ -231,13 +235,15 @@ class DockerBuilder:
 
     def _remove_older(self, uri: str, tag: str) -> None:
         """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""
-        for name in self._tags(uri):
-            if name != f"{uri}:{tag}":
+        for name in self._names(uri):
+            if name.startswith(f"{uri}:") and name != f"{uri}:{tag}":
                 self._delete(name)
 
-    def _tags(self, uri: str) -> list[str]:
-        found = (name for image in self._api.images(name=uri) for name in image.get("RepoTags") or [])
-        return [name for name in found if name.startswith(f"{uri}:")]
+    def _names(self, uri: str) -> list[str]:
+        """By tag, and by digest: that is all that an image has which was pulled to be run."""
+        images = self._api.images(name=uri)
+        names = [name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or []]
+        return [name for name in names if name.startswith((f"{uri}:", f"{uri}@"))]
 
     def _delete(self, image: str) -> None:
         with suppress(APIError):  # a container still runs from it, or another image is built on it

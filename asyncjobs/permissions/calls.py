@@ -243,17 +243,19 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "DeleteTaskDefinitions": _call("down", _to("ecs:DeleteTaskDefinitions", DEFINITIONS)),
         "DescribeServices": _call("up down operate", _to("ecs:DescribeServices", SERVICE)),
         "CreateService": _call("up", _to("ecs:CreateService ecs:TagResource", SERVICE)),
-        "UpdateService": _call("up down", _to("ecs:UpdateService", SERVICE)),
+        "UpdateService": _call("up down operate", _to("ecs:UpdateService", SERVICE)),
         "DeleteService": _call("down", _to("ecs:DeleteService", SERVICE)),
         "ListTasks": _call("up", _to("ecs:ListTasks", INSTANCES)),
         "DescribeTasks": _call("up", _to("ecs:DescribeTasks", TASKS)),
         "TagResource": _call("up", _to("ecs:TagResource", (*CLUSTER, *DEFINITIONS, *SERVICE))),
     },
     "application-autoscaling": {
-        "DescribeScalableTargets": _call("up down", _to("application-autoscaling:DescribeScalableTargets", ANY)),
+        "DescribeScalableTargets": _call(
+            "up down operate", _to("application-autoscaling:DescribeScalableTargets", ANY)
+        ),
         "DescribeScalingPolicies": _call("up down", _to("application-autoscaling:DescribeScalingPolicies", ANY)),
         "RegisterScalableTarget": _call(
-            "up",
+            "up operate",
             _to("application-autoscaling:RegisterScalableTarget", TARGETS, scaling="ecs"),
             _to("application-autoscaling:TagResource", TARGETS, tagging=_STACK),
             _to("iam:CreateServiceLinkedRole", LINKED_ROLES, linked_to="ecs.application-autoscaling.amazonaws.com"),

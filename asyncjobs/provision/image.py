@@ -74,6 +74,14 @@ class BuiltImage:
         self._known: tuple[Recipe, str] | None = None
         self.title = f"image of the workers, to be built and pushed with {builder.name}"
 
+    def look_up(self) -> None:
+        """Look the base image up now, and not with the other reads: where there is another way without it.
+
+        Raises:
+            DockerError: It cannot be had.
+        """
+        self._recipe()
+
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
         return {"content": self._recipe()[1]}
 

@@ -27,7 +27,7 @@ from test_posture import (
 )
 
 from asyncjobs.aws import Clients, Waiter
-from asyncjobs.commands import down, info, logs, result, retry
+from asyncjobs.commands import down, info, logs, result, retry, scale
 from asyncjobs.commands import up as up_command
 from asyncjobs.commands.session import Options, Session
 from asyncjobs.config import Config
@@ -166,6 +166,7 @@ def operate(iam: Iam, session: Session) -> None:
         logs.run(session, job_id=None, follow=False, since="10m")
         result.show_result(session, job)
         retry.run(session, job_id=job_id)
+        scale.run(session, count=1)
 
 
 def ended_job(there: Clients) -> str:
