@@ -72,8 +72,8 @@ def said_by(error: APIError) -> str:
 def whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A stream of the engine's, read to its end even where who reads it stops: else the connection stays open."""
     try:
-        for line in lines:
-            yield line  # noqa: UP028 (`yield from` would close it)
+        for line in lines:  # noqa: UP028 - `yield from` would close it
+            yield line
     finally:
         for _ in lines:
             pass
