@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from asyncjobs.errors import AsyncJobsError
@@ -31,8 +30,8 @@ logger = logging.getLogger(__name__)
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 KILLED = 137
 _RETRY_SECONDS = 1.0
-# docker-py raises its own errors, those of requests, and OSError where a socket breaks off.
-DockerFailure = (DockerException, requests.RequestException, OSError)
+# docker-py raises its own errors, and those of requests and of sockets, which are OSErrors.
+DockerFailure = (DockerException, OSError)
 
 
 class ContainerRegister(Protocol):
