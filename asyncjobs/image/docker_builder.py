@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from docker.errors import APIError, DockerException, ImageNotFound
-from requests.exceptions import RequestException
 
 from asyncjobs.errors import ConfigError, DockerError
 from asyncjobs.image import dockerfile, refusals
@@ -256,8 +255,8 @@ class DockerBuilder:
         except APIError as error:
             said = _said(error)
             raise refusals.disk_full(said) or DockerError("The Docker engine refuses a call.", why=said) from error
-        except (DockerException, RequestException) as error:
-            raise DockerError(
+        except (DockerException, OSError) as error:  # what the SDK lets through of requests is an OSError
+            raise refusals.disk_full(str(error)) or DockerError(
                 "The Docker engine has gone away.",
                 why=str(error),
                 hint="Look with `docker version` whether it runs, and run it again.",
