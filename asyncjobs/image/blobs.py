@@ -30,26 +30,31 @@ class BlobCache:
     def path(self, name: str) -> Path:
         return self.folder / name.replace(":", "-")
 
-    def find(self, name: str) -> Path | None:
-        """The file of that name; None when it is not there. Found, it stays for another month."""
+    def find(self, name: str, size: int | None = None) -> Path | None:
+        """The file of that name; None when it is not there. Found, it stays for another month.
+
+        Args:
+            size: Bytes that it must have: a machine that lost its power may have kept a name and lost what is in it.
+        """
         path = self.path(name)
         try:
             os.utime(path)
+            whole = size is None or path.stat().st_size == size
         except OSError:
             return None
-        return path
+        return path if whole else None
 
     def read(self, name: str) -> bytes | None:
         path = self.find(name)
         return path.read_bytes() if path else None
 
-    def get(self, name: str, make: Callable[[Path], object]) -> Path:
+    def get(self, name: str, make: Callable[[Path], object], size: int | None = None) -> Path:
         """The file of that name, made by `make` at the path it is given if it is not there.
 
         Raises:
             DockerError: The disk is full, or the folder cannot be written to.
         """
-        found = self.find(name)
+        found = self.find(name, size)
         if found:
             return found
         with self.temporary() as folder:

@@ -169,7 +169,7 @@ class Registry:
             raise PassingError(self._spoilt(blob.digest))
 
     def _upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str) -> bool:
-        if self._once("HEAD", f"blobs/{blob.digest}", accepts=(200, 404)).status == 200:
+        if self.has(blob):
             return False
         if mount_from and self._mounted(blob, mount_from):
             return False

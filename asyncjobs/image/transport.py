@@ -222,7 +222,8 @@ class Transport:
         asked += [("scope", scope) for scope in challenge.get("scope", "").split(" ") if scope]
         headers = {"authorization": _basic(self._credentials)} if self._credentials else {}
         with self.reading():
-            answer = self._pool.request("GET", f"{realm}?{urlencode(asked)}", headers=headers, retries=_REDIRECTS)
+            joint = "&" if "?" in realm else "?"
+            answer = self._pool.request("GET", f"{realm}{joint}{urlencode(asked)}", headers=headers, retries=_REDIRECTS)
         if answer.status != 200:
             raise self._failure(answer)
         try:

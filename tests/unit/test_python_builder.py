@@ -16,7 +16,7 @@ from fake_registry import FakeRegistry, Fault, digest_of, error, serving
 from image_parts import ALPINE, DEBIAN, OFFICIAL, make_project, make_wheel
 
 from asyncjobs.errors import ConfigError, DockerError, ExitCode, TagTakenError
-from asyncjobs.image import wheels
+from asyncjobs.image import dockerfile, wheels
 from asyncjobs.image.blobs import BlobCache
 from asyncjobs.image.python_builder import PythonBuilder
 from asyncjobs.image.recipe import Repository
@@ -111,6 +111,12 @@ class TestImage:
         assert "LANG=C.UTF-8" in settings["Env"]
         assert settings["Labels"] == {"from": "base"}
         assert (document["architecture"], document["os"]) == ("amd64", "linux")
+        said = [line.split(" ", 1) for line in dockerfile.ours().rpartition("FROM ")[2].splitlines()]
+        lines = {words[0]: words[1] for words in said if len(words) == 2}
+        assert lines["USER"] == settings["User"]
+        assert lines["WORKDIR"] == settings["WorkingDir"]
+        assert lines["ENTRYPOINT"] == "[]"
+        assert json.loads(lines["CMD"]) == settings["Cmd"]
         assert len(document["rootfs"]["diff_ids"]) == len(document["history"]) == 3
 
     def test_its_programs_start_with_its_python(self, site: Site, tmp_path: Path, index: Path) -> None:
@@ -282,6 +288,13 @@ class TestAgain:
         digest, tag = site.publish(project)
         libraries = json.loads(site.fake.manifests["demo"][tag][0])["layers"][1]["digest"]
         (tmp_path / "cache" / libraries.replace(":", "-")).unlink()
+        assert site.publish(project, repository="other")[0] == digest
+
+    def test_a_base_layer_that_lost_its_end_is_downloaded_again(self, site: Site, tmp_path: Path) -> None:
+        project = make_project(tmp_path / "p")
+        digest, tag = site.publish(project)
+        base = json.loads(site.fake.manifests["demo"][tag][0])["layers"][0]["digest"]
+        (tmp_path / "cache" / base.replace(":", "-")).write_bytes(b"")
         assert site.publish(project, repository="other")[0] == digest
 
     def test_a_new_repository_gets_the_base_from_this_machine(self, site: Site, tmp_path: Path) -> None:
