@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from asyncjobs.errors import ConfigError, DockerError, ExitCode, NoEngineError, 
 from asyncjobs.image import dockerfile
 from asyncjobs.image.choose import choose
 from asyncjobs.image.docker_builder import DockerBuilder
-from asyncjobs.image.engine import connect, is_podman
+from asyncjobs.image.engine import connect
 from asyncjobs.image.recipe import BaseImage, Recipe, Repository
 from asyncjobs.image.runtime import Runtime
 from asyncjobs.progress import NullProgress, RecordingProgress
@@ -355,11 +357,27 @@ def test_one_that_goes_away(engine: FakeEngine, builder: DockerBuilder):
         builder.base(BASE, "auto")
 
 
-def test_podman_is_told_by_its_name(engine: FakeEngine):
-    client = connect({"DOCKER_HOST": engine.address})
-    assert not is_podman(client)
-    engine.version = {**engine.version, "Components": [{"Name": "Podman Engine", "Version": "5.0.0"}]}
-    assert is_podman(client)
+def test_podmans_socket_is_used_where_it_is_the_only_one(tmp_path: Path):
+    (tmp_path / "podman").mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "podman" / "podman.sock"))
+        with pytest.raises(NoEngineError) as caught:
+            connect({"XDG_RUNTIME_DIR": str(tmp_path)}, usual=f"unix://{tmp_path}/docker.sock")
+    assert "podman.sock: Connection refused" in caught.value.why
+
+
+@pytest.mark.parametrize("chosen", ["by use", "by name"])
+def test_the_context_that_the_docker_command_uses_is_used(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+):
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"desktop").hexdigest()
+    meta.mkdir(parents=True)
+    endpoint = {"docker": {"Host": engine.address, "SkipTLSVerify": False}}
+    (meta / "meta.json").write_text(json.dumps({"Name": "desktop", "Metadata": {}, "Endpoints": endpoint}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "desktop"} if chosen == "by use" else {}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    client = connect({} if chosen == "by use" else {"DOCKER_CONTEXT": "desktop"}, usual="unix:///nowhere")
+    assert client.version()["Arch"] == "amd64"
     client.close()
 
 
