@@ -196,8 +196,9 @@ def _content(archive: tarfile.TarFile) -> dict[str, Any]:
     libc = ""
     for entry in archive:
         name = posixpath.normpath(entry.name).lstrip("/")
-        if _PYTHON.match(name) and (entry.isreg() or entry.issym()):
-            python[f"/{name}"] = entry.linkname if entry.issym() else ""
+        if _PYTHON.match(name) and not entry.isdir():
+            # Where a hard link leads is said from the archive's root.
+            python[f"/{name}"] = f"/{entry.linkname}" if entry.islnk() else entry.linkname
         elif _LIBC.match(name):
             if "ld-musl" in name:
                 libc = "musl 1.2"
