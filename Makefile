@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 SOURCES = asyncjobs tests examples benchmarks templates/project
 
-.PHONY: demo test check format crash chaos bench bench-up bench-worker posture clean
+.PHONY: demo test check format crash chaos bench bench-up bench-worker bench-image posture clean
 
 demo: .venv/local
 	.venv/bin/asyncjobs demo
@@ -41,6 +41,10 @@ bench: .venv/dev
 
 bench-up: .venv/dev
 	.venv/bin/python benchmarks/up.py
+
+# Needs a Docker engine and docker-registry. BENCH_ARGS="--base IMAGE" names another base image than that of tests/docker.
+bench-image: .venv/dev
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python benchmarks/image.py $(BENCH_ARGS)
 
 # Our worker beside others, on a stand-in that is compiled for it: needs rustc, and node for one of the others.
 # BENCH_ARGS=--quick takes about a minute and a half, the whole some fifteen.

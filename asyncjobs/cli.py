@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -102,6 +102,12 @@ def up(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until tasks run.")] = False,
     timeout: Timeout = None,
     image: Annotated[str | None, typer.Option(metavar="URI", help="The workers' image, already in a registry.")] = None,
+    builder: Annotated[
+        str | None, typer.Option(metavar="docker|python", help="What builds the image; else what can.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="auto|containers|processes", help="How tasks run on the local target.")
+    ] = None,
 ) -> None:
     """Create the stack, or bring it up to date.
 
@@ -122,6 +128,8 @@ def up(
             wait=not no_wait,
             timeout=timeout,
             image=image,
+            builder=_builder_name(builder),
+            tasks=tasks,
         )
 
     _run(context, work)
@@ -276,6 +284,27 @@ def retry(context: typer.Context, job_id: JobId) -> None:
 
 
 @app.command(epilog=EVERYWHERE)
+def scale(
+    context: typer.Context,
+    count: Annotated[int, typer.Argument(metavar="N", min=0, help="How many tasks.")],
+) -> None:
+    """Have N tasks now, and at least N until the next `up`.
+
+    Needs AWS credentials, or the local engine. Tasks that are at work finish first.
+
+    \b
+    Example:  asyncjobs scale 5
+    """
+
+    def work(session: Session) -> None:
+        from asyncjobs.commands import scale
+
+        scale.run(session, count=count)
+
+    _run(context, work)
+
+
+@app.command(epilog=EVERYWHERE)
 def logs(
     context: typer.Context,
     job_id: Annotated[str | None, typer.Argument(metavar="[JOBID]", help="Only this job's lines.")] = None,
@@ -400,6 +429,13 @@ def _target_name(local: bool, target: str | None) -> str | None:
     if local and target == "aws":
         raise UsageError("--local and --target aws contradict each other.")
     return "local" if local else target
+
+
+def _builder_name(builder: str | None) -> Literal["docker", "python"] | None:
+    names: dict[str | None, Literal["docker", "python"] | None] = {None: None, "docker": "docker", "python": "python"}
+    if builder not in names:
+        raise UsageError(f"--builder {builder} is no builder.", hint="It is docker or python.")
+    return names[builder]
 
 
 def _run(context: typer.Context, work: Callable[[Session], None]) -> None:

@@ -78,7 +78,8 @@ class Worker(_Section):
     env: dict[str, str] = {}
     secrets: dict[str, Annotated[str, Field(pattern=r"^arn:aws[\w-]*:(secretsmanager|ssm):")]] = {}
     dockerfile: str = "Dockerfile"
-    base_image: str | None = None
+    base_image: Annotated[str, Field(pattern=r"^\S+$")] | None = None
+    builder: Literal["auto", "docker", "python"] = "auto"
     spot: Annotated[int, Field(strict=True, ge=0, le=100)] = 0
 
     @field_validator("env", "secrets")

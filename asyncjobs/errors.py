@@ -7,7 +7,10 @@ AsyncJobsError                 1  unexpected
 ├── NotFoundError              5  no such stack or job
 ├── JobFailedError             6  the job failed or was cancelled
 ├── TimedOutError              7  gave up waiting
-├── DockerError                8  the Docker engine
+├── DockerError                8  the Docker engine, a registry, or the build of an image
+│   ├── NoEngineError          8  no engine answers
+│   ├── TokenExpiredError      8  a registry's token is too old
+│   └── TagTakenError          8  an image is there under a tag that cannot be moved
 ├── LeftoversError             9  something is left after `down`
 ├── ApiError                   1  the job API answered with an error
 ├── JobEndedError              1  the job has ended already
@@ -87,6 +90,18 @@ class TimedOutError(AsyncJobsError):
 
 class DockerError(AsyncJobsError):
     exit_code = ExitCode.DOCKER
+
+
+class NoEngineError(DockerError):
+    pass
+
+
+class TokenExpiredError(DockerError):
+    pass
+
+
+class TagTakenError(DockerError):
+    pass
 
 
 class LeftoversError(AsyncJobsError):

@@ -38,7 +38,7 @@ def run(session: Session, *, timeout: float) -> None:
         inner = _inner(session, project)
         say("1/5  asyncjobs up --local")
         try:
-            up.run(inner, target="local")
+            up.run(inner, target="local", tasks="processes")
             job = _journey(inner, project / SAMPLE, timeout)
         finally:
             say("5/5  asyncjobs down")

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from asyncjobs.aws import Clients, Waiter, connect, connect_local, translated
 from asyncjobs.commands.session import Session
 from asyncjobs.config import Config
 from asyncjobs.errors import ConfigError, NotFoundError
+from asyncjobs.image.recipe import BuilderName
 from asyncjobs.names import Names
 from asyncjobs.progress import NullProgress, Progress
 from asyncjobs.provision.api_access import ApiAccess
 from asyncjobs.provision.context import Context
+from asyncjobs.provision.given_image import architecture_of
 from asyncjobs.provision.halt import Halt
 from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.lock import Lock
@@ -23,6 +25,7 @@ from asyncjobs.provision.rest_api import RestApi
 from asyncjobs.state import StackMemory
 
 LOCAL_REGION = "us-east-1"
+TasksAs = Literal["auto", "containers", "processes"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,12 @@ class Target:
         return Context(self.clients, self.names, waiter, config, self.api_url, wait)
 
 
-def aws_target(session: Session, *, image: str | None = None) -> Target:
+def aws_target(session: Session, *, image: str | None = None, builder: BuilderName | None = None) -> Target:
     """The caller's AWS account.
+
+    Args:
+        image: One that exists, in place of one that is built.
+        builder: What builds it, in place of `[worker] builder`.
 
     Raises:
         CredentialsError: No usable credentials.
@@ -62,25 +69,35 @@ def aws_target(session: Session, *, image: str | None = None) -> Target:
         suffix = "amazonaws.com.cn" if names.partition == "aws-cn" else "amazonaws.com"
         return override or f"https://{api}.execute-api.{names.region}.{suffix}/{stage}"
 
-    def make_image(project: Path | None, config: Config, _progress: Progress) -> Resource:
-        if project is not None and image is None:
-            raise ConfigError(
-                "There is no image for the workers.",
-                why="This version does not build images for AWS.",
-                hint="Build and push one from the project's Dockerfile, then `asyncjobs up --image URI`; "
-                "or try the stack on this machine: `asyncjobs up --local`.",
-            )
-        architecture = config.worker.architecture
-        return GivenImage(image or "", "x86_64" if architecture == "auto" else architecture)
+    def make_image(project: Path | None, config: Config, progress: Progress) -> Resource:
+        if project is None:
+            return GivenImage("", "")
+        if image is None:
+            # Only here: the Docker SDK costs a tenth of a second, and `down` needs neither it nor the project.
+            from asyncjobs.commands.build import built_image
+
+            return built_image(clients, names, project, config, progress, builder)
+        with translated(f"image {image}"):
+            return GivenImage(image, architecture_of(image, config.worker.architecture, clients.ecr))
 
     return Target("aws", clients, names, api_url, make_image)
 
 
-def local_target(session: Session, progress: Progress, *, start: bool) -> Target:
+def local_target(
+    session: Session,
+    progress: Progress,
+    *,
+    start: bool,
+    image: str | None = None,
+    builder: BuilderName | None = None,
+    tasks: TasksAs = "auto",
+) -> Target:
     """The local engine of this machine.
 
     Args:
         start: Start the engine if it does not run.
+        image, builder: As of `aws_target`.
+        tasks: How tasks shall run.
 
     Raises:
         NotFoundError: It does not run, and was not to be started.
@@ -102,14 +119,29 @@ def local_target(session: Session, progress: Progress, *, start: bool) -> Target
     def api_url(api: str, stage: str) -> str:
         return f"{engine.api_url(api)}/{stage}"
 
-    def make_image(project: Path | None, _config: Config, progress: Progress) -> Resource:
+    names = Names(session.stack, account, region)
+
+    def make_image(project: Path | None, config: Config, progress: Progress) -> Resource:
         # Only here: it needs the `local` extra, and the engine has said by now if that is missing.
-        from asyncjobs.commands.local_image import LocalImage
-        from asyncjobs.local.image import ProcessImages
+        from asyncjobs.commands.local_image import LocalImages
 
-        return LocalImage(ProcessImages(engine.state_dir), session.stack, project, progress)
+        registry = info.endpoint_url.removeprefix("http://")
+        images = LocalImages(engine, registry, clients, names, tasks=tasks, image=image, builder=builder)
+        return images.of(project, config, progress)
 
-    return Target("local", clients, Names(session.stack, account, region), api_url, make_image)
+    return Target("local", clients, names, api_url, make_image)
+
+
+def tasks_as(session: Session, option: str | None) -> TasksAs:
+    """How local tasks shall run: `--tasks`, ASYNCJOBS_TASKS, else what can be had.
+
+    Raises:
+        ConfigError: It is none of the three.
+    """
+    wanted = option or session.env.get("ASYNCJOBS_TASKS") or "auto"
+    if wanted not in ("auto", "containers", "processes"):
+        raise ConfigError(f"Tasks cannot run as {wanted!r}.", hint="It is auto, containers or processes.")
+    return cast(TasksAs, wanted)
 
 
 def existing_target(session: Session) -> Target:

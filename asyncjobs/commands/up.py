@@ -11,9 +11,10 @@ from asyncjobs.commands.confirm import ask, can_ask
 from asyncjobs.commands.interrupt import interruptible
 from asyncjobs.commands.project import load_config
 from asyncjobs.commands.session import Session
-from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine
+from asyncjobs.commands.target import Target, aws_target, local_target, stop_unused_engine, tasks_as
 from asyncjobs.console.progress import Display
 from asyncjobs.errors import ConfigError
+from asyncjobs.image.recipe import BuilderName
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.engine import Engine, Report, StepsFailedError
 from asyncjobs.provision.halt import Halt
@@ -32,14 +33,21 @@ def run(
     wait: bool = True,
     timeout: float | None = None,
     image: str | None = None,
+    builder: BuilderName | None = None,
+    tasks: str | None = None,
 ) -> None:
     """Create or converge the stack.
 
     Args:
         target: "local" or "aws"; None means where it was last brought up, else AWS.
         timeout: Seconds after which nothing new is begun and nothing waited for.
+        image: An image that exists, in place of one that is built.
+        builder: What builds it, in place of `[worker] builder`.
+        tasks: How local tasks run: "containers", "processes", or as can be had, "auto".
 
     Raises:
+        ConfigError: The project, or what is asked for, is wrong.
+        DockerError: The image cannot be built or pushed, or its base not be looked up.
         StepsFailedError: It could not be done, was interrupted, or was not done in time.
     """
     try:
@@ -47,17 +55,16 @@ def run(
     except ConfigError:
         load_config(session)  # names every mistake, not only the stack's name
         raise
-    if local and image:
-        raise ConfigError(
-            "--image cannot be used on the local target.", why="Tasks are processes of this machine there."
-        )
     # Credentials before configuration: without them, what to do next is the same in any directory.
-    place = None if local else aws_target(session, image=image)
+    place = None if local else aws_target(session, image=image, builder=builder)
     config = load_config(session)
+    wanted_tasks = tasks_as(session, tasks)
     display, halt = Display(session.output), Halt(timeout)
     with session.locked():
         with display.shown():
-            place = place or local_target(session, display, start=True)
+            place = place or local_target(
+                session, display, start=True, image=image, builder=builder, tasks=wanted_tasks
+            )
             context = place.context(config, display, wait=wait, halt=halt)
             resources = stack_resources(context, place.image(session.directory, config, display))
             with translated():
@@ -130,6 +137,7 @@ def _show_report(session: Session, target: Target, report: Report, url: str) -> 
                 "account": target.names.account,
                 "region": target.names.region,
                 "apiUrl": url,
+                **({"tasks": _tasks(report)} if target.name == "local" else {}),
                 "changed": report.changed,
                 "seconds": round(report.seconds, 3),
                 "criticalPath": [step.step for step in report.critical_path],
@@ -146,11 +154,17 @@ def _show_report(session: Session, target: Target, report: Report, url: str) -> 
     else:
         output.say(f"Stack {session.stack} is up to date: nothing changed.")
     if target.name == "local":
-        output.say(f"Tasks run as processes of this machine ({platform.node()}), not in containers.")
+        output.say(f"Tasks run as {_tasks(report)} on this machine ({platform.node()}).")
     output.data(url)
     output.say(
         "Next: `asyncjobs submit FILE`, or open that address in a browser; `asyncjobs info --show-key` has the key."
     )
+
+
+def _tasks(report: Report) -> str:
+    from asyncjobs.local.runners import is_snapshot
+
+    return "processes" if is_snapshot(report.outputs["image"]["uri"]) else "containers"
 
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from asyncjobs.progress import Event, NullProgress, Progress
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_INFO_SECONDS = 5.0  # a push tells of itself many times a second, and a log keeps every line
 _MARKS = {"done": "✓", "kept": "·", "failed": "✗"}
 
 
@@ -48,19 +50,28 @@ def _showing(output: Output) -> Iterator[Progress]:
 
 
 class PlainProgress:
-    """A line for each event; a repeated wait is said once."""
+    """A line for each event; a repeated wait is said once, and of what is under way something now and then.
 
-    def __init__(self, output: Output) -> None:
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, output: Output, clock: Callable[[], float] = time.monotonic) -> None:
         self._output = output
+        self._clock = clock
         self._lock = threading.Lock()
         self._last: dict[str, Event] = {}
+        self._told: dict[str, float] = {}
 
     def emit(self, event: Event) -> None:
         with self._lock:
+            now = self._clock()
             if self._last.get(event.step) == event or event.kind == "kept":
                 return
-            self._last[event.step] = event
-            self._output.say(f"{event.step}: {event.said(time.monotonic())}")
+            if event.kind == "info" and now - self._told.get(event.step, -math.inf) < _INFO_SECONDS:
+                return
+            self._last[event.step], self._told[event.step] = event, now
+            self._output.say(f"{event.step}: {event.said(now)}")
 
 
 @contextmanager

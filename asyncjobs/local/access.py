@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from asyncjobs.aws import LOCAL_SECRET_KEY
 from asyncjobs.local.guard import header
@@ -31,6 +31,12 @@ class Endpoint:
     url: str
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False, default=LOCAL_SECRET_KEY)
+
+    @property
+    def port(self) -> int:
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,18 @@ class LocalEngine:
         answer = self._ask(self._require(), "GET", "/_asyncjobs/stacks", timeout=15.0)
         return [str(name) for name in (answer or {}).get("stacks", [])]
 
+    def containers_unavailable(self) -> str | None:
+        """Why the engine cannot run containers, in a line; None when it can.
+
+        Raises:
+            LocalEngineError: The engine is not running.
+        """
+        answer = self._ask(self._require(), "POST", "/_asyncjobs/containers", timeout=60.0)
+        if answer is None:
+            return "the local engine did not find out in time"
+        why = answer.get("unavailable")
+        return None if why is None else str(why)
+
     def _require(self) -> EngineInfo:
         info = self.running()
         if info is None:

@@ -11,7 +11,7 @@ from ministack.core.responses import request_scope
 from ministack.services import cloudwatch_logs, ecs
 
 from asyncjobs.local.access import Endpoint
-from asyncjobs.local.tasks import DEFAULT_STOP_SECONDS, ContainerSpec, LogSink, StartError
+from asyncjobs.local.tasks import ContainerSpec, LogSink, StartError
 
 logger = logging.getLogger(__name__)
 
@@ -20,31 +20,27 @@ def container_specs(
     task: dict[str, Any],
     definition: dict[str, Any],
     overrides: Sequence[dict[str, Any]],
-    endpoint: Endpoint,
+    endpoint_for: Callable[[str], Endpoint],
     logged: Callable[[], None],
 ) -> list[ContainerSpec]:
     """What to start for one task, in the order of its container definitions.
 
     Args:
         overrides: `containerOverrides` of RunTask.
-        endpoint: The engine's endpoint.
+        endpoint_for: Where the engine is for a container of this image.
         logged: Called after each batch of log lines.
     """
-    task_id = str(task["taskArn"]).rsplit("/", 1)[-1]
     specs = []
     for container in definition.get("containerDefinitions", []):
         override: dict[str, Any] = next((each for each in overrides if each.get("name") == container["name"]), {})
-        command = [*container.get("entryPoint", []), *(override.get("command") or container.get("command", []))]
+        endpoint = endpoint_for(container["image"])
         specs.append(
             ContainerSpec(
-                task_id=task_id,
-                name=container["name"],
-                image=container["image"],
-                command=tuple(command),
+                task_arn=task["taskArn"],
+                definition={**container, "command": override.get("command") or container.get("command", [])},
+                task_definition=definition,
                 environment=_environment(task, definition, container, override, endpoint),
-                working_dir=container.get("workingDirectory", ""),
-                stop_seconds=float(container.get("stopTimeout") or DEFAULT_STOP_SECONDS),
-                log=_log_sink(container, task_id, logged),
+                log=_log_sink(container, task["taskArn"].rsplit("/", 1)[-1], logged),
             )
         )
     return specs
@@ -62,9 +58,8 @@ def _environment(
     The engine's own key rather than the credentials endpoint that ministack would name: boto3 refuses its host.
     """
     region = ecs.get_region()
-    metadata: dict[str, str] = {}
     token = ecs._register_metadata(
-        task["taskArn"], task["clusterArn"], definition, container, task["launchType"], metadata, True, None
+        task["taskArn"], task["clusterArn"], definition, container, task["launchType"], {}, True, None
     )
     task.setdefault("_metadata_tokens", []).append(token)
     task_id = str(task["taskArn"]).rsplit("/", 1)[-1]
@@ -73,7 +68,7 @@ def _environment(
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
-        "ECS_CONTAINER_METADATA_URI_V4": metadata["ECS_CONTAINER_METADATA_URI_V4"],
+        "ECS_CONTAINER_METADATA_URI_V4": f"{endpoint.url}/v4/{token}",
         "ECS_AGENT_URI": f"{endpoint.url}/_asyncjobs/ecs-agent/{task_id}",
         **{each["name"]: str(each["value"]) for each in container.get("environment", [])},
         **_secrets(container),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
+from asyncjobs.image.engine import connect
 from asyncjobs.local.access import Endpoint
 from asyncjobs.local.autoscaler import Autoscaler
 from asyncjobs.local.boto_cloud import BotoCloud
+from asyncjobs.local.bridge import Bridge
+from asyncjobs.local.containers import ContainerRunner
 from asyncjobs.local.dataplane import DataPlane, RestApiHooks
 from asyncjobs.local.ecs_calls import service_exists
 from asyncjobs.local.gateway import Gateway, Parts
@@ -20,6 +24,8 @@ from asyncjobs.local.ministack_ecs import EcsTasks
 from asyncjobs.local.paths import EnginePaths
 from asyncjobs.local.ports import Ports
 from asyncjobs.local.presence import Presence
+from asyncjobs.local.registry import LocalRegistry
+from asyncjobs.local.runners import Runners
 from asyncjobs.local.saver import StateSaver
 from asyncjobs.local.scaling_api import ScalingApi
 from asyncjobs.local.scaling_store import ScalingStore
@@ -36,15 +42,25 @@ _TICK_SECONDS = 1.0
 class Engine:
     """Everything that runs inside the engine's process."""
 
-    def __init__(self, paths: EnginePaths, ports: Ports, endpoint: Endpoint, presence: Presence) -> None:
+    def __init__(
+        self, paths: EnginePaths, ports: Ports, endpoint: Endpoint, presence: Presence, docker_env: Mapping[str, str]
+    ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._presence = presence
         self._ministack = Ministack()
         self._saver = StateSaver(self._ministack)
-        self._register = TaskRegister(paths)
-        runner = ProcessRunner(paths, self._register)
-        self._tasks = EcsTasks(runner, endpoint, self._saver.touch_from_thread)
+        self._register = TaskRegister(paths, docker_env)
+        registry = LocalRegistry(paths, endpoint, functools.partial(self._saver.touch, "ecr"))
+        self._containers = ContainerRunner(
+            paths.engine_id,
+            functools.partial(connect, docker_env),
+            lambda address: self._bridge.listen(address),
+            registry.login,
+            self._register,
+        )
+        runners = Runners(ProcessRunner(paths, self._register, endpoint), self._containers)
+        self._tasks = EcsTasks(runners, self._saver.touch_from_thread)
         store = ScalingStore(paths, DEFAULT_ACCOUNT)
         clouds: MutableMapping[str, BotoCloud] = {}
         self._autoscaler = Autoscaler(store, _per_region(clouds, endpoint))
@@ -65,8 +81,12 @@ class Engine:
             touch=self._saver.touch,
             message_sent=self._autoscaler.wake,
             shutdown=self.request_stop,
+            registry=registry.app,
+            containers=self._containers.unavailable,
+            running=self._tasks.running,
         )
-        self.gateway = Gateway(parts, access_key=endpoint.access_key, token=presence.token, task_mode=runner.mode)
+        self.gateway = Gateway(parts, access_key=endpoint.access_key, token=presence.token)
+        self._bridge = Bridge(self.gateway, endpoint)
         self._register.reap_leftovers()
         self._tasks.install()
 
@@ -97,6 +117,7 @@ class Engine:
                 await task
         await self._saver.close()
         await self._listeners.close()
+        await self._bridge.close()
         last = threading.Timer(_LAST_SECONDS, os._exit, args=(0,))
         last.daemon = True
         last.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 import re
@@ -44,6 +45,9 @@ class Parts:
         touch: Called with the service name of a request that may have changed state.
         message_sent: Called when a message went into a queue.
         shutdown: Asks the engine to stop.
+        registry: The registry of the emulated ECR.
+        containers: Why no containers can be run here, or None. May take seconds.
+        running: How many containers run, by the kind of their runner.
     """
 
     emulator: AsgiApp
@@ -56,6 +60,9 @@ class Parts:
     touch: Callable[[str], None]
     message_sent: Callable[[], None]
     shutdown: Callable[[], None]
+    registry: AsgiApp
+    containers: Callable[[], str | None]
+    running: Callable[[], dict[str, int]]
 
 
 class Gateway:
@@ -65,14 +72,12 @@ class Gateway:
         parts: Where requests go.
         access_key: Whose signature everything takes that is not the engine's own.
         token: What commands present to the engine's own endpoints.
-        task_mode: How tasks run, for the health answer.
     """
 
-    def __init__(self, parts: Parts, *, access_key: str, token: str, task_mode: str) -> None:
+    def __init__(self, parts: Parts, *, access_key: str, token: str) -> None:
         self._parts = parts
         self._access_key = access_key
         self._token = token
-        self._task_mode = task_mode
         self._started = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +90,8 @@ class Gateway:
             await self._own(scope, path.removeprefix(_OWN), receive, send)
         elif path.startswith(_CLOSED):
             await respond(send, 404, {"error": "NotFound", "message": "There is nothing here."})
+        elif path == "/v2" or path.startswith("/v2/"):
+            await self._parts.registry(scope, receive, send)
         elif _METADATA.match(path):
             await self._metadata(scope, path, send)
         else:
@@ -145,6 +152,8 @@ class Gateway:
             url = await self._parts.api_url(path.removeprefix("apis/"))
             missing = {"error": "NotFound", "message": "There is no such REST API."}
             await respond(send, 200 if url else 404, {"url": url} if url else missing)
+        elif path == "containers" and method == "POST":
+            await respond(send, 200, {"unavailable": await asyncio.to_thread(self._parts.containers)})
         elif path == "shutdown" and method == "POST":
             await respond(send, 202, {"stopping": True})
             self._parts.shutdown()
@@ -156,7 +165,7 @@ class Gateway:
             "version": __version__,
             "pid": os.getpid(),
             "uptimeSeconds": round(time.monotonic() - self._started, 3),
-            "tasks": self._task_mode,
+            "tasks": self._parts.running(),
         }
 
 

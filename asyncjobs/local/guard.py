@@ -50,18 +50,20 @@ class LoopbackOnly:
 
     Args:
         allow_foreign_sites: The job API is made for browsers and has its own CORS rules and keys.
+        host: A further Host that is answered, with its port.
     """
 
-    def __init__(self, app: AsgiApp, *, allow_foreign_sites: bool) -> None:
+    def __init__(self, app: AsgiApp, *, allow_foreign_sites: bool, host: str | None = None) -> None:
         self._app = app
         self._allow_foreign_sites = allow_foreign_sites
+        self._host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
-        elif not is_loopback_host(header(scope, b"host")):
+        elif not is_loopback_host(host := header(scope, b"host")) and host != self._host:
             message = "This listener answers only to loopback host names."
             await respond(send, 403, {"error": "ForbiddenHost", "message": message})
         elif not self._allow_foreign_sites and is_foreign_site(scope):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from asyncjobs import __version__
 from asyncjobs.errors import ConfigError
-from asyncjobs.local.dockerignore import project_files
+from asyncjobs.image.dockerignore import project_files
 from asyncjobs.local.paths import EnginePaths, import_paths, read_json, write_json
 from asyncjobs.local.requirements import Requirements, read_requirements
 from asyncjobs.local.venvs import build_venv

@@ -19,12 +19,12 @@ from ministack.core.concurrency import resource_lock
 from ministack.core.responses import error_response_json, json_response, request_scope
 from ministack.services import ecs
 
-from asyncjobs.local import ecs_calls, ecs_events
-from asyncjobs.local.access import Endpoint
+from asyncjobs.local import ecs_calls, ecs_events, ecs_health
 from asyncjobs.local.backoff import RestartBackoff
 from asyncjobs.local.ecs_containers import container_specs
 from asyncjobs.local.ecs_protection import Protection
-from asyncjobs.local.tasks import RunningContainer, StartError, TaskRunner
+from asyncjobs.local.runners import Runners, is_snapshot
+from asyncjobs.local.tasks import ContainerExit, RunningContainer, StartError
 
 Task = dict[str, Any]
 
@@ -43,6 +43,7 @@ _STOPPED_KEPT_SECONDS = 3600
 # A rollout is complete when its tasks have run this long. A handler that cannot be imported ends its worker within a
 # second or two on a busy machine, and `up` must not have called that stable by then.
 _STEADY_SECONDS = 3.0
+_HEALTH_SECONDS = 5.0
 
 
 @dataclass
@@ -51,6 +52,7 @@ class _Live:
 
     changed: threading.Event = field(default_factory=threading.Event)
     containers: list[RunningContainer] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     started: float = 0.0
 
 
@@ -58,20 +60,19 @@ class EcsTasks:
     """The task side of the emulated ECS.
 
     Args:
-        runner: Starts containers.
-        endpoint: What tasks get as AWS_ENDPOINT_URL, with its key.
+        runners: Start containers.
         touched: Called with the key of a service whose state changed without a request.
     """
 
-    def __init__(self, runner: TaskRunner, endpoint: Endpoint, touched: Callable[[str], None]) -> None:
-        self._runner = runner
-        self._endpoint = endpoint
+    def __init__(self, runners: Runners, touched: Callable[[str], None]) -> None:
+        self._runners = runners
         self._touched = touched
         self._backoff = RestartBackoff(time.monotonic)
         self._live: dict[str, _Live] = {}
         self._lock = threading.Lock()
         self._deferred: set[tuple[str, str, str]] = set()
         self._closing = threading.Event()
+        self._health_due = 0.0
         self.protection = Protection()
 
     def install(self) -> None:
@@ -90,6 +91,12 @@ class EcsTasks:
                 "GetTaskProtection": self.protection.get,
             }
         )
+
+    def running(self) -> dict[str, int]:
+        """How many containers run, by how they do."""
+        with self._lock:
+            snapshots = [is_snapshot(image) for live in self._live.values() for image in live.images]
+        return {"processes": snapshots.count(True), "containers": snapshots.count(False)}
 
     def settle_restored(self) -> None:
         """Say of the tasks that ended with the last engine that they did."""
@@ -110,6 +117,7 @@ class EcsTasks:
         for account, region, key in deferred:
             with request_scope(account, region):
                 ecs._reconcile_service_tasks(key.split("/", 1)[0], key)
+        self._look_after_health()
         oldest = time.time() - _STOPPED_KEPT_SECONDS
         for scoped, task in ecs._tasks.all_items():
             stopped = task.get("lastStatus") == "STOPPED" and ecs._ts_to_epoch(task.get("stoppedAt"))
@@ -128,7 +136,7 @@ class EcsTasks:
         deadline = time.monotonic() + grace + 5.0
         while self._live and time.monotonic() < deadline:
             time.sleep(0.02)
-        self._runner.close()
+        self._runners.close()
 
     # The life of one task, on a thread of its own.
 
@@ -181,10 +189,11 @@ class EcsTasks:
 
     def _start(self, task: Task, definition: dict[str, Any], overrides: list[Any], live: _Live) -> None:
         live.started = time.monotonic()
-        specs = container_specs(task, definition, overrides, self._endpoint, lambda: self._touched("logs"))
+        specs = container_specs(task, definition, overrides, self._runners.endpoint_for, lambda: self._touched("logs"))
         for index, spec in enumerate(specs):
-            container = self._runner.start(spec)
+            container = self._runners.start(spec)
             live.containers.append(container)
+            live.images.append(spec.image)
             task["containers"][index]["runtimeId"] = container.runtime_id
             task["containers"][index]["lastStatus"] = "RUNNING"
 
@@ -200,7 +209,7 @@ class EcsTasks:
 
     def _wait(self, task: Task, live: _Live) -> dict[int, int]:
         """Block until an essential container or all of them ended, and then until all have; their exit codes."""
-        ended: queue.Queue[tuple[int, int]] = queue.Queue()
+        ended: queue.Queue[tuple[int, ContainerExit]] = queue.Queue()
 
         def watch(index: int, container: RunningContainer) -> None:
             ended.put((index, container.wait()))
@@ -213,9 +222,10 @@ class EcsTasks:
         codes: dict[int, int] = {}
         essential = task.get("_container_essentials") or []
         while len(codes) < len(live.containers):
-            index, code = ended.get()
-            codes[index] = code
-            task["containers"][index].update(lastStatus="STOPPED", exitCode=code)
+            index, exit_ = ended.get()
+            codes[index] = exit_.code
+            reason = {"reason": exit_.reason} if exit_.reason else {}
+            task["containers"][index].update(lastStatus="STOPPED", exitCode=exit_.code, **reason)
             if index >= len(essential) or essential[index]:
                 self._halt(live, but=set(codes))
         return codes
@@ -259,6 +269,17 @@ class EcsTasks:
             self._request_stop(task, reason)
         return json_response({"task": ecs._sanitize(task or {})})
 
+    def _look_after_health(self) -> None:
+        """Stop the tasks that fail their health check: their service starts others."""
+        if time.monotonic() < self._health_due:
+            return
+        self._health_due = time.monotonic() + _HEALTH_SECONDS
+        with self._lock:
+            running = {arn: list(live.containers) for arn, live in self._live.items()}
+        for account, region, task in ecs_health.failing(running):
+            with request_scope(account, region):
+                self._request_stop(task, ecs_health.UNHEALTHY)
+
     def _unprotected_instead(self, task: Task, reason: str) -> Task | None:
         """A protected task stays. Scaling in takes another one instead; the rest is retried at each tick."""
         with self._lock:
@@ -277,27 +298,34 @@ class EcsTasks:
 
     def _request_stop(self, task: Task, reason: str) -> None:
         arn = task["taskArn"]
+        scaling = reason in _SCHEDULER or reason == _DELETED
         with resource_lock("ecs-task", arn):
             if not ecs._task_is_active(arn, task):
                 return
             ecs._bump_task_version(task)
-            by_scheduler = reason in _SCHEDULER or reason == _DELETED
             task.update(
                 desiredStatus="STOPPED",
                 lastStatus="STOPPING",
                 stoppingAt=ecs._iso(),
-                stoppedReason=_scheduler_reason(task) if by_scheduler else reason,
-                stopCode="ServiceSchedulerInitiated" if by_scheduler else "UserInitiated",
+                stoppedReason=_scheduler_reason(task) if scaling else reason,
+                stopCode="ServiceSchedulerInitiated" if scaling or reason == ecs_health.UNHEALTHY else "UserInitiated",
             )
         with self._lock:
             live = self._live.get(arn)
         if live is None:
             self._finish_stop(task)
-            return
-        live.changed.set()
-        for container in list(live.containers):
-            container.stop()
-        self._refresh(task)
+        else:
+            live.changed.set()
+            for container in list(live.containers):
+                container.stop()
+            self._refresh(task)
+        if not scaling:
+            self._replace(_service_key(task))
+
+    def _replace(self, service: str) -> None:
+        """Have a service start another task: of itself it does so for one that it stopped, or that failed."""
+        if (ecs._services.get(service) or {}).get("status") == "ACTIVE":
+            ecs._reconcile_service_tasks(service.split("/", 1)[0], service)
 
     def _finish_stop(self, task: Task) -> None:
         with resource_lock("ecs-task", task["taskArn"]):

@@ -19,6 +19,7 @@ One directory per user holds everything, so nothing is written anywhere else and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -33,6 +34,8 @@ from asyncjobs.errors import ConfigError
 # Enough to run programs, find certificates and import Python code. The rest of the person's environment
 # (AWS credentials above all) is none of the engine's business.
 _KEPT = {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "PYTHONPATH", "SSL_CERT_FILE"}
+# Where the Docker engine is.
+_DOCKER = {"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,15 @@ class EnginePaths:
     @property
     def tasks(self) -> Path:
         return self.root / "tasks.json"
+
+    @property
+    def registry(self) -> Path:
+        return self.data / "registry"
+
+    @property
+    def engine_id(self) -> str:
+        """What the engine's containers are known by: the same for the next engine of this directory."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
 
     @property
     def scaling(self) -> Path:
@@ -145,11 +157,15 @@ def import_paths() -> list[str]:
 
 def clean_environment(tmp: Path) -> dict[str, str]:
     """The environment of the engine and its helpers."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT | _DOCKER}
     search = [*import_paths(), *filter(None, [kept.get("PYTHONPATH", "")])]
     if search:
         kept["PYTHONPATH"] = os.pathsep.join(search)
     return {**kept, "TMPDIR": str(tmp), "PYTHONUNBUFFERED": "1"}
+
+
+def docker_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _DOCKER}
 
 
 def python_command(module: str, *args: str) -> list[str]:

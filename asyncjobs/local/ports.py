@@ -1,4 +1,4 @@
-"""Listening sockets on 127.0.0.1, with ports that stay the same over restarts where they can."""
+"""Listening sockets, with ports that stay the same over restarts where they can."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Ports:
 
     def listen(self, name: str) -> socket.socket:
         """A listening socket on this name's port, or on a free one when that is taken by now."""
-        listener = _bind(self._ports.get(name, 0)) or _bind(0)
-        assert listener is not None
+        listener = bind(self._ports.get(name, 0))
         port = listener.getsockname()[1]
         if self._ports.get(name) != port:
             self._ports[name] = port
@@ -35,18 +34,28 @@ class Ports:
             write_json(self._paths.ports, self._ports)
 
 
-def _bind(port: int) -> socket.socket | None:
+def bind(port: int, address: str = "127.0.0.1") -> socket.socket:
+    """A listening socket on this port, or on a free one when that is taken.
+
+    Raises:
+        OSError: The address is none of this machine's.
+    """
+    try:
+        return _bind(address, port)
+    except OSError:
+        return _bind(address, 0)
+
+
+def _bind(address: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     # Connections of the last engine may still be in TIME_WAIT on this port.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        listener.bind((address, port))
         listener.listen(128)
     except OSError:
         listener.close()
-        if port == 0:
-            raise
-        return None
+        raise
     return listener
 
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asyncjobs.local.paths import EnginePaths
+from asyncjobs.local.paths import EnginePaths, docker_environment
 from asyncjobs.local.presence import Presence, take_lock
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ async def run(paths: EnginePaths, lock: int) -> None:
     listener = ports.listen("engine")
     port = listener.getsockname()[1]
     endpoint = Endpoint(f"http://127.0.0.1:{port}", load_access_key(paths))
+    docker_env = docker_environment()
     configure(paths, port, endpoint.access_key, endpoint.secret_key)
 
     from hypercorn.asyncio import serve
@@ -53,7 +54,7 @@ async def run(paths: EnginePaths, lock: int) -> None:
     from asyncjobs.local.ports import hypercorn_config
 
     presence = Presence(paths, lock)
-    engine = Engine(paths, ports, endpoint, presence)
+    engine = Engine(paths, ports, endpoint, presence, docker_env)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.request_stop)

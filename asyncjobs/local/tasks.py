@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from asyncjobs.local.access import Endpoint
 from asyncjobs.local.image import ProcessImages, RunnableImage, UnknownImageError
 from asyncjobs.local.paths import EnginePaths, import_paths
 from asyncjobs.local.process_tree import kill_tree, signal_group
@@ -27,34 +28,59 @@ _LONGEST_LINE = 256 * 1024
 _SHELL_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 LogSink = Callable[[Sequence[str]], None]
+Health = Literal["HEALTHY", "UNHEALTHY", "UNKNOWN"]
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One container of one task, as the runner needs it.
+    """One container of one task, as a runner needs it.
 
     Args:
-        task_id: Last part of the task's ARN.
-        image: The image reference of the task definition.
-        command: Entry point and command; empty means the image's own.
+        definition: Of the container, from the task definition, with RunTask's overrides in it.
+        task_definition: The whole of it.
         environment: Everything the container's environment must have; nothing of the host's is added but PATH.
-        working_dir: The task definition's working directory, relative to the image's.
-        stop_seconds: From SIGTERM to SIGKILL.
         log: Takes the lines the container writes.
     """
 
-    task_id: str
-    name: str
-    image: str
-    command: tuple[str, ...]
+    task_arn: str
+    definition: Mapping[str, Any]
+    task_definition: Mapping[str, Any]
     environment: Mapping[str, str]
-    working_dir: str
-    stop_seconds: float
     log: LogSink
+
+    @property
+    def task_id(self) -> str:
+        return self.task_arn.rsplit("/", 1)[-1]
+
+    @property
+    def name(self) -> str:
+        return str(self.definition["name"])
+
+    @property
+    def image(self) -> str:
+        return str(self.definition["image"])
+
+    @property
+    def stop_seconds(self) -> float:
+        """From SIGTERM to SIGKILL."""
+        return float(self.definition.get("stopTimeout") or DEFAULT_STOP_SECONDS)
 
 
 class StartError(Exception):
     """A container could not be started. The text is what ECS puts into the task's stoppedReason."""
+
+
+@dataclass(frozen=True)
+class ContainerExit:
+    """How a container ended.
+
+    Args:
+        code: 128 + n when signal n ended it.
+        reason: What ECS says of it besides; "" for nothing.
+    """
+
+    code: int
+    reason: str = ""
 
 
 class RunningContainer(Protocol):
@@ -63,18 +89,26 @@ class RunningContainer(Protocol):
     @property
     def runtime_id(self) -> str: ...
 
-    def wait(self) -> int:
-        """Block until it ended; its exit code, 128 + n when signal n ended it."""
+    @property
+    def health(self) -> Health:
+        """What its health check says; UNKNOWN without one."""
+
+    def wait(self) -> ContainerExit:
+        """Block until it ended."""
 
     def stop(self, within: float | None = None) -> None:
         """Ask it to end and see that it does, within its stop timeout or `within` seconds. Returns at once."""
 
 
 class TaskRunner(Protocol):
-    """Starts containers. `mode` is what `/_asyncjobs/health` says is in use."""
+    """Starts containers."""
 
-    @property
-    def mode(self) -> Literal["processes", "containers"]: ...
+    def endpoint(self) -> Endpoint:
+        """Where its containers reach the engine.
+
+        Raises:
+            StartError: They could not.
+        """
 
     def start(self, spec: ContainerSpec) -> RunningContainer:
         """Start one container.
@@ -90,12 +124,14 @@ class TaskRunner(Protocol):
 class ProcessRunner:
     """Containers as child processes of the engine."""
 
-    mode: Literal["processes", "containers"] = "processes"
-
-    def __init__(self, paths: EnginePaths, register: TaskRegister) -> None:
+    def __init__(self, paths: EnginePaths, register: TaskRegister, endpoint: Endpoint) -> None:
         self._paths = paths
+        self._endpoint = endpoint
         self._register = register
         self._images = ProcessImages(paths.root)
+
+    def endpoint(self) -> Endpoint:
+        return self._endpoint
 
     def start(self, spec: ContainerSpec) -> RunningContainer:
         try:
@@ -108,11 +144,12 @@ class ProcessRunner:
         home = self._paths.tmp / "tasks" / f"{spec.task_id}-{spec.name}"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         environment = process_environment(image, spec.environment, home)
-        command = _resolve_command(spec.command or image.command, image, environment["PATH"])
+        wanted = [*spec.definition.get("entryPoint", []), *spec.definition.get("command", [])]
+        command = _resolve_command(wanted or image.command, image, environment["PATH"])
         try:
             process = subprocess.Popen(
                 command,
-                cwd=_working_directory(image, spec.working_dir),
+                cwd=_working_directory(image, spec.definition.get("workingDirectory", "")),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -151,7 +188,11 @@ class _Process:
     def runtime_id(self) -> str:
         return str(self._process.pid)
 
-    def wait(self) -> int:
+    @property
+    def health(self) -> Health:
+        return "UNKNOWN"
+
+    def wait(self) -> ContainerExit:
         code = self._process.wait()
         # What the main process leaves behind ends with it, as the rest of a container does; that also closes
         # the last writing ends of the log pipe.
@@ -161,7 +202,7 @@ class _Process:
         self._register.remove(self._process.pid)
         self._reader.join(timeout=5.0)
         shutil.rmtree(self._home, ignore_errors=True)
-        return 128 - code if code < 0 else code
+        return ContainerExit(128 - code if code < 0 else code)
 
     def stop(self, within: float | None = None) -> None:
         # Only the main process gets SIGTERM, and only once, as in a container; it has until the timeout to end

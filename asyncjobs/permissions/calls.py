@@ -78,6 +78,11 @@ QUEUES = ("{0.queue_arn}", "{0.dead_letter_queue_arn}")
 TABLE = ("{0.table_arn}",)
 BUCKET, OBJECTS = ("{0.bucket_arn}",), ("{0.bucket_arn}/*",)
 REPOSITORY = ("{0.repository_arn}",)
+# `--image` may name an image of any of them, which is looked at: for which architecture is it?
+REPOSITORIES = (_arn("ecr", "repository/*"),)
+_PUSH = (
+    "ecr:BatchCheckLayerAvailability ecr:InitiateLayerUpload ecr:UploadLayerPart ecr:CompleteLayerUpload ecr:PutImage"
+)
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_LogGroup.html: a policy names a log group
 # with ":*" after it, and without for the calls that tag.
 LOG_GROUP = ("{0.log_group_arn}", "{0.log_group_arn}:*")
@@ -190,6 +195,14 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "DescribeRepositories": _call("up down operate", _to("ecr:DescribeRepositories", REPOSITORY)),
         "ListTagsForResource": _call("up down operate", _to("ecr:ListTagsForResource", REPOSITORY)),
         "GetLifecyclePolicy": _call("up down operate", _to("ecr:GetLifecyclePolicy", REPOSITORY)),
+        "BatchGetImage": _call("up", _to("ecr:BatchGetImage", REPOSITORIES)),
+        "GetDownloadUrlForLayer": _call("up", _to("ecr:GetDownloadUrlForLayer", REPOSITORIES)),
+        "ListImages": _call("up", _to("ecr:ListImages", REPOSITORY)),
+        # A token is for a push, whose HTTP calls are checked as these:
+        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+        "GetAuthorizationToken": _call(
+            "up", _to("ecr:GetAuthorizationToken", ANY), _to(_PUSH, REPOSITORY), _to("ecr:BatchGetImage", REPOSITORIES)
+        ),
         "CreateRepository": _call("up", _to("ecr:CreateRepository ecr:TagResource", REPOSITORY)),
         "PutImageScanningConfiguration": _call("up", _to("ecr:PutImageScanningConfiguration", REPOSITORY)),
         "PutImageTagMutability": _call("up", _to("ecr:PutImageTagMutability", REPOSITORY)),
@@ -238,17 +251,19 @@ CALLS: Mapping[str, Mapping[str, Call]] = {
         "DeleteTaskDefinitions": _call("down", _to("ecs:DeleteTaskDefinitions", DEFINITIONS)),
         "DescribeServices": _call("up down operate", _to("ecs:DescribeServices", SERVICE)),
         "CreateService": _call("up", _to("ecs:CreateService ecs:TagResource", SERVICE)),
-        "UpdateService": _call("up down", _to("ecs:UpdateService", SERVICE)),
+        "UpdateService": _call("up down operate", _to("ecs:UpdateService", SERVICE)),
         "DeleteService": _call("down", _to("ecs:DeleteService", SERVICE)),
         "ListTasks": _call("up", _to("ecs:ListTasks", INSTANCES)),
         "DescribeTasks": _call("up", _to("ecs:DescribeTasks", TASKS)),
         "TagResource": _call("up", _to("ecs:TagResource", (*CLUSTER, *DEFINITIONS, *SERVICE))),
     },
     "application-autoscaling": {
-        "DescribeScalableTargets": _call("up down", _to("application-autoscaling:DescribeScalableTargets", ANY)),
+        "DescribeScalableTargets": _call(
+            "up down operate", _to("application-autoscaling:DescribeScalableTargets", ANY)
+        ),
         "DescribeScalingPolicies": _call("up down", _to("application-autoscaling:DescribeScalingPolicies", ANY)),
         "RegisterScalableTarget": _call(
-            "up",
+            "up operate",
             _to("application-autoscaling:RegisterScalableTarget", TARGETS, scaling="ecs"),
             _to("application-autoscaling:TagResource", TARGETS, tagging=_STACK),
             _to("iam:CreateServiceLinkedRole", LINKED_ROLES, linked_to="ecs.application-autoscaling.amazonaws.com"),

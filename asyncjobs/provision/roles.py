@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from asyncjobs.aws import has_code
 from asyncjobs.names import Names
 from asyncjobs.provision.context import Context, differing, policy
+from asyncjobs.provision.given_image import ecr_repository_arn
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 
 T = TypeVar("T")
@@ -19,9 +19,6 @@ T = TypeVar("T")
 POLICY_NAME = "asyncjobs"
 # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, before what ECS adds to it.
 SECRET_ARN_PARTS = 7
-_ECR_URI = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)"
-)
 
 
 @dataclass(frozen=True)
@@ -203,12 +200,6 @@ def task_role(names: Names) -> RoleSpec:
             _allow(["ecs:UpdateTaskProtection"], names.tasks_arn),
         ),
     )
-
-
-def ecr_repository_arn(image: str, partition: str) -> str:
-    """The ARN of the ECR repository that an image URI names, "" where it is elsewhere."""
-    match = _ECR_URI.match(image)
-    return f"arn:{partition}:ecr:{match['region']}:{match['account']}:repository/{match['name']}" if match else ""
 
 
 def _allow(actions: list[str], resource: str | list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from asyncjobs.aws import has_code
+from asyncjobs.provision.capacity import DIMENSION, NAMESPACE
 from asyncjobs.provision.context import Context
 from asyncjobs.provision.resource import Inputs, Outputs, State, require_ours, tag_dict, tag_list
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from mypy_boto3_application_autoscaling.type_defs import ScalingPolicyTypeDef
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
 
-NAMESPACE: Literal["ecs"] = "ecs"
-DIMENSION: Literal["ecs:service:DesiredCount"] = "ecs:service:DesiredCount"
 MOST_STEPS = 20  # https://docs.aws.amazon.com/general/latest/gr/as-app.html: step adjustments per policy
 IDLE_MINUTES = 5
 Which = Literal["busy", "idle"]

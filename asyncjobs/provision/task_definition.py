@@ -161,7 +161,9 @@ class TaskDefinition:
             "command": ["python", "-m", "asyncjobs.worker"],
             "user": "10001:10001",
             "readonlyRootFilesystem": True,
-            "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
+            # As PID 1 the worker would never see a SIGTERM that comes before it has a handler for it: the kernel gives
+            # PID 1 no default one. An init process also buries what a handler's processes leave behind.
+            "linuxParameters": {"capabilities": {"drop": ["ALL"]}, "initProcessEnabled": True},
             "mountPoints": [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}],
             "stopTimeout": STOP_SECONDS,
             # A handler may load models for minutes before its worker answers; 300 s is the most that ECS waits.

@@ -188,8 +188,11 @@ def _iam(_: str, params: Mapping[str, Any]) -> list[str]:
     return [NAMES.role_arn(params["RoleName"])]
 
 
-def _ecr(_: str, params: Mapping[str, Any]) -> list[str]:
-    names = params.get("repositoryNames") or [params.get("repositoryName")]
+def _ecr(action: str, params: Mapping[str, Any]) -> list[str]:
+    if action == "ecr:GetAuthorizationToken":
+        return ["*"]
+    # A token names no repository, and is made for a push to the stack's own.
+    names = params.get("repositoryNames") or [params.get("repositoryName", NAMES.repository)]
     return [params.get("resourceArn") or f"arn:aws:ecr:{PREFIX}:repository/{name}" for name in names]
 
 

@@ -13,6 +13,7 @@ import boto3
 import pytest
 from authorization import NAMES, Answer, Iam, refusal
 from fake_clock import FakeClock
+from images import PretendBuilder, built_image, put_image
 from test_conformance import DRIFTS
 from test_posture import (
     break_service,
@@ -26,7 +27,7 @@ from test_posture import (
 )
 
 from asyncjobs.aws import Clients, Waiter
-from asyncjobs.commands import down, info, logs, result, retry, upload
+from asyncjobs.commands import down, info, logs, result, retry, scale, upload
 from asyncjobs.commands import up as up_command
 from asyncjobs.commands.session import Options, Session
 from asyncjobs.config import Config
@@ -41,7 +42,7 @@ from asyncjobs.provision.resource import Resource
 from asyncjobs.provision.stack import stack_resources
 
 CLOCK = FakeClock()
-IMAGE = f"{NAMES.account}.dkr.ecr.{NAMES.region}.amazonaws.com/asyncjobs@sha256:{'0' * 64}"
+IMAGE = f"{NAMES.account}.dkr.ecr.{NAMES.region}.amazonaws.com/theirs:1"
 DRIFTERS = (
     # `reshape_index` is about the same index.
     *(drift for step, (_, drift) in DRIFTS.items() if step != "table"),
@@ -54,7 +55,9 @@ def clients() -> Clients:
     return Clients(boto3.session.Session("testing", "testing", region_name=NAMES.region))
 
 
-def resources(*, wait: bool = False, tags: Mapping[str, str] | None = None, **sections: Any) -> list[Resource]:
+def resources(
+    *, wait: bool = False, tags: Mapping[str, str] | None = None, project: Path | None = None, **sections: Any
+) -> list[Resource]:
     values = {"stack": {"tags": tags or {}}, "worker": {"handler": "handler:handle"}, **sections}
     context = Context(
         clients(),
@@ -65,7 +68,9 @@ def resources(*, wait: bool = False, tags: Mapping[str, str] | None = None, **se
         wait=wait,
         now=CLOCK.now,
     )
-    return stack_resources(context, GivenImage(IMAGE, "x86_64"))
+    given = GivenImage(IMAGE, "x86_64")
+    built = built_image(context.clients, NAMES.repository, project, PretendBuilder()) if project else given
+    return stack_resources(context, built)
 
 
 def bring_up(**settings: Any) -> None:
@@ -87,9 +92,27 @@ def up(iam: Iam, session: Session) -> None:
         bring_up(tags={"team": "search"})
         bring_up(api={"auth": "none"})
         bring_up()
+    build_twice(iam, session.directory)
     tasks_that_do_not_start(iam)
+    give_an_image(iam)
     with iam.during("up"):
         up_command.run(session, target="aws", image=IMAGE, wait=False, yes=True)
+    iam.answers = {}
+
+
+def build_twice(iam: Iam, project: Path) -> None:
+    for content in ("1", "2"):
+        (project / "handler.py").write_text(f"def handle(job): return {content}\n")
+        with iam.during("up"):
+            bring_up(project=project)
+
+
+def give_an_image(iam: Iam) -> None:
+    """In another repository of this account: what it is for is read from it, as far as moto has it."""
+    clients().ecr.create_repository(repositoryName="theirs")
+    put_image("theirs", "1", {"config": {"digest": f"sha256:{'0' * 64}"}, "layers": []})
+    nowhere = {"downloadUrl": "file:///nowhere"}
+    iam.answers = {"GetDownloadUrlForLayer": lambda: (SimpleNamespace(status_code=200), dict(nowhere))}
 
 
 def change_everything() -> None:
@@ -147,6 +170,7 @@ def operate(iam: Iam, session: Session) -> None:
             upload.submit(session, payload_file(session, size), ended[0], "text/plain")
         for one in ended:
             retry.run(session, job_id=one)
+        scale.run(session, count=1)
 
 
 def payload_file(session: Session, size: int) -> Path:

@@ -13,9 +13,10 @@ from asyncjobs.aws import Clients
 from asyncjobs.names import Names
 from asyncjobs.progress import RecordingProgress
 from asyncjobs.provision.engine import Engine
+from asyncjobs.provision.given_image import ecr_repository_arn
 from asyncjobs.provision.plan import plan_up, read_all
 from asyncjobs.provision.resource import Resource
-from asyncjobs.provision.roles import api_role, ecr_repository_arn, execution_role, task_role
+from asyncjobs.provision.roles import api_role, execution_role, task_role
 
 with warnings.catch_warnings():
     # Importing it leaves two files open, and its regular expressions are not raw strings.

@@ -290,7 +290,7 @@ def test_controls_of_the_emulator_are_closed_and_shutdown_needs_the_token(
     assert engine.running() == info
     assert (engine.state_dir / "engine.json").stat().st_mode & 0o077 == 0
     health = json.loads(request(info, "GET", "/_asyncjobs/health")[2])
-    assert health["tasks"] == "processes"
+    assert health["tasks"] == {"processes": 0, "containers": 0}
     assert health["pid"] == info.pid
 
 
@@ -420,6 +420,8 @@ def test_a_task_that_ignores_sigterm_is_killed_after_its_stop_timeout(
     service(engine, aws, tmp_path, "stubborn", stubborn, stop_timeout=1)
     task = until(lambda: running(aws, "stubborn"))[0]
     until(lambda: "worker is up" in log_lines(aws, "stubborn"))
+    # Only then its deployment is over, in which ministack looks after the number of tasks anyway.
+    until(lambda: describe(aws, "stubborn")["deployments"][0]["rolloutState"] == "COMPLETED")
     aws.ecs.stop_task(cluster="stubborn", task=task["taskArn"], reason="by hand")
     stopped = until(lambda: [each for each in tasks(aws, "stubborn", "STOPPED") if each["lastStatus"] == "STOPPED"])[0]
     assert stopped["containers"][0]["exitCode"] == 137

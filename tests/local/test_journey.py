@@ -72,6 +72,8 @@ class Stack:
             "ASYNCJOBS_STATE_DIR": str(self.state),
             "HOME": str(self.directory.parent),
             "AWS_EC2_METADATA_DISABLED": "true",
+            # Also where a Docker engine runs: tests/docker is for that.
+            "ASYNCJOBS_TASKS": "processes",
         }
         command = [sys.executable, "-m", "asyncjobs", *args]
         return subprocess.Popen(

@@ -87,7 +87,7 @@ def row(parameter: Any) -> str:
             text += f" Variable: `{parameter.envvar}`."
     else:
         name = f"`{parameter.metavar}`"
-    return f"| {name} | {text} |".replace("local|aws", r"local\|aws")
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in (name, text)) + " |"
 
 
 def regenerated(text: str) -> str:

@@ -23,7 +23,7 @@ LEVELS = (
     ("errors",),
     ("names", "progress", "assets", "state"),
     ("config", "permissions", "scaffold"),
-    ("aws", "jobs"),
+    ("aws", "image", "jobs"),
     ("provision", "worker", "local", "client"),
     ("console", "testing"),
     ("commands",),
@@ -114,7 +114,8 @@ def test_only_the_stack_lists_the_resources() -> None:
     found.pop("asyncjobs.provision.stack")
     # Where the API and its key are looked up without the rest, and where the image of a target is chosen.
     single = {"asyncjobs.provision." + name for name in ("api_access", "image", "rest_api")}
-    assert found.pop("asyncjobs.commands.target") <= single
+    choosing = [found.pop(f"asyncjobs.commands.{name}") for name in ("target", "build", "local_image")]
+    assert set().union(*choosing) <= single
     assert not {module: names for module, names in found.items() if names}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.local.dockerignore import is_ignored, parse_rules, project_files
+from asyncjobs.image.dockerignore import is_ignored, parse_rules, project_files
 from asyncjobs.local.image import ProcessImages, UnknownImageError
 from asyncjobs.local.requirements import read_requirements
 from asyncjobs.progress import NullProgress, RecordingProgress

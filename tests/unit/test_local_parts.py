@@ -14,7 +14,7 @@ import pytest
 from asyncjobs.errors import LocalEngineError
 from asyncjobs.local.backoff import RestartBackoff
 from asyncjobs.local.control import LocalEngine
-from asyncjobs.local.guard import is_foreign_site, is_loopback_host
+from asyncjobs.local.guard import LoopbackOnly, is_foreign_site, is_loopback_host, respond
 from asyncjobs.local.image import RunnableImage
 from asyncjobs.local.ministack_app import stack_of_name
 from asyncjobs.local.paths import import_paths
@@ -92,6 +92,34 @@ def test_other_hosts(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "host", "status"),
+    [
+        ("172.18.0.1:4566", "172.18.0.1:4566", 200),
+        ("172.18.0.1:4566", "127.0.0.1:4566", 200),
+        ("172.18.0.1:4566", "172.18.0.1", 403),
+        ("172.18.0.1:4566", "172.18.0.2:4566", 403),
+        (None, "172.18.0.1:4566", 403),
+        (None, "", 403),
+    ],
+)
+def test_a_listener_answers_to_its_own_host_besides_loopback(own: str | None, host: str, status: int) -> None:
+    sent: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await respond(send, 200, {})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("nobody reads")
+
+    guard = LoopbackOnly(app, allow_foreign_sites=False, host=own)
+    asyncio.run(guard({"type": "http", "headers": [(b"host", host.encode())]}, receive, send))
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(
     ("headers", "foreign"),
     [
         ([], False),
@@ -122,7 +150,9 @@ def test_the_stack_of_a_name(name: str, stack: str | None) -> None:
 
 
 def test_what_the_watchdog_still_has_when_the_engine_is_gone() -> None:
-    assert watch(["add 1 10.5\n", "add 2 11\n", "del 1\n", "rubbish\n"]) == {2: 11.0}
+    lines = ["add 1 10.5\n", "add 2 11\n", "containers e1\n", "del 1\n", "rubbish\n"]
+    assert watch(lines) == ({2: 11.0}, "e1")
+    assert watch([*lines, "containers \n"]) == ({2: 11.0}, "")
 
 
 @pytest.mark.parametrize(

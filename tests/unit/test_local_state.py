@@ -28,7 +28,7 @@ def paths(tmp_path: Path) -> EnginePaths:
 @pytest.mark.parametrize("damage", [*DAMAGE, '[["x", 1.0], [-5, 1.0], [0, 1.0], [1e400, 1.0], [true, 2.0], [7]]'])
 def test_damaged_tasks_are_not_ended(paths: EnginePaths, damage: str) -> None:
     paths.tasks.write_text(damage)
-    assert TaskRegister(paths).reap_leftovers() == []
+    assert TaskRegister(paths, {}).reap_leftovers() == []
     assert not paths.tasks.exists()
 
 

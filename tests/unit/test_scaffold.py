@@ -62,7 +62,8 @@ def test_the_image_runs_as_a_user_without_rights(tmp_path: Path) -> None:
     user = next(number for number, line in enumerate(lines) if line.startswith("USER "))
     assert lines[user].split()[1] not in ("0", "root")
     assert lines.index('CMD ["python", "-m", "asyncjobs.worker"]') > user
-    assert lines.index("COPY requirements.txt ./") < lines.index("COPY . .")
+    requirements = next(number for number, line in enumerate(lines) if line.startswith("COPY .asyncjobs/*.whl requir"))
+    assert requirements < lines.index("COPY . ./")
 
 
 def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""A Docker engine, a base image made from Debian, and a registry; without them tests are skipped and say so."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from asyncjobs.errors import NoEngineError
+from asyncjobs.image.engine import connect
+
+DEBIAN = "asyncjobs-test-base:latest"
+BASE = "asyncjobs-test-python:latest"
+PACKAGES = "python3,python3-venv,ca-certificates"
+# Half of it; every push of the base image would compress it.
+UNUSED = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/lib/apt/lists", "var/cache")
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    """A client of the machine's Docker engine."""
+    try:
+        client = connect()
+    except NoEngineError as error:
+        pytest.skip(f"{error.what} {error.why}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: DockerClient) -> str:
+    """Debian with python3 and no `python`, and with the certificates that this machine trusts, a proxy's among them."""
+    with (Path(tempfile.gettempdir()) / "asyncjobs-test-base.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of one run would both take the 40 seconds
+        if not engine.images.list(name=DEBIAN):
+            _import_debian(engine)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "ca-certificates.crt").write_bytes(BUNDLE.read_bytes())
+            lines = (f"FROM {DEBIAN}", f"COPY ca-certificates.crt {BUNDLE}", "")
+            (Path(folder) / "Dockerfile").write_text("\n".join(lines))
+            engine.images.build(path=folder, tag=BASE, rm=True)
+    return BASE
+
+
+def _import_debian(engine: DockerClient) -> None:
+    debootstrap = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin")
+    if debootstrap is None:
+        pytest.skip("debootstrap is not installed, and no base image can be made without it")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        # This machine's own release, whose keys it has.
+        system = platform.freedesktop_os_release()
+        release = system.get("VERSION_CODENAME", "stable") if system.get("ID") == "debian" else "stable"
+        command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", release, str(root)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode != 0:
+            pytest.skip(
+                f"debootstrap does not work here: {done.stdout.strip().splitlines()[-1:]} {done.stderr.strip()}"
+            )
+        archive = Path(folder) / "root.tar"
+        without = [f"--exclude=./{path}/*" for path in UNUSED]
+        subprocess.run(["tar", "--numeric-owner", "-C", root, *without, "-cf", archive, "."], timeout=120, check=True)
+        engine.api.import_image_from_file(str(archive), *DEBIAN.split(":"))
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's docker-registry on loopback: "127.0.0.1:PORT"."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("docker-registry is not installed")
+    folder = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{free_port()}"
+    settings = folder / "config.yml"
+    settings.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{folder}/data'}}}}\n"
+    )
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as process,
+    ):
+        try:
+            _await_port(address, process)
+            yield address
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def pushed_base(engine: DockerClient, registry: str, base_image: str) -> Iterator[str]:
+    """The base image in the registry, where a builder without an engine needs it."""
+    name = f"{registry}/python"
+    engine.images.get(base_image).tag(name, "3")
+    engine.images.push(name, "3")
+    yield f"{name}:3"
+    engine.images.remove(f"{name}:3")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(address: str, process: subprocess.Popen[bytes]) -> None:
+    host, _, port = address.partition(":")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError("the registry did not start")
