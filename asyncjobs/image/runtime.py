@@ -20,7 +20,7 @@ import asyncjobs
 
 # What `asyncjobs.worker` imports, and no more: the image has no command line, no provisioning and no local engine.
 PARTS = ("__init__.py", "errors.py", "jobs", "worker")
-LIBRARIES = frozenset({"aiohttp", "boto3", "botocore", "psutil"})
+LIBRARIES = frozenset({"boto3", "botocore", "httptools", "orjson", "psutil"})
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Runtime:
 
     Args:
         files: Path below the directory of packages ("asyncjobs/worker/loop.py") and content, sorted by path.
-        requirements: As in a requirements.txt ("aiohttp>=3.11"), sorted.
+        requirements: As in a requirements.txt ("orjson>=3.10"), sorted.
     """
 
     version: str
