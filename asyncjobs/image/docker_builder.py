@@ -106,7 +106,9 @@ class DockerBuilder:
     def _arguments(self, recipe: Recipe, uri: str) -> dict[str, str]:
         """Only what the Dockerfile takes: an engine may refuse others."""
         offered = {name: self._env[name] for name in PASSED_ON if self._env.get(name)}
-        offered |= {BASE_ARGUMENT: recipe.base.reference, REPOSITORY_ARGUMENT: uri}
+        offered[REPOSITORY_ARGUMENT] = uri
+        if recipe.base_image:
+            offered[BASE_ARGUMENT] = recipe.base_image
         return {name: value for name, value in offered.items() if name in dockerfile.arguments(recipe.dockerfile)}
 
     def _platform(self, wanted: Architecture) -> str | None:

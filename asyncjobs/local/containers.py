@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from asyncjobs.errors import AsyncJobsError
@@ -31,8 +30,8 @@ logger = logging.getLogger(__name__)
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 KILLED = 137
 _RETRY_SECONDS = 1.0
-# docker-py raises its own errors, those of requests, and OSError where a socket breaks off.
-DockerFailure = (DockerException, requests.RequestException, OSError)
+# docker-py raises its own errors, and those of requests and of sockets, which are OSErrors.
+DockerFailure = (DockerException, OSError)
 
 
 class ContainerRegister(Protocol):
@@ -78,33 +77,36 @@ class ContainerRunner:
         self._registry = registry
         self._register = register
         self._lock = threading.Lock()
+        self._pulling = threading.Lock()
         self._client: DockerClient | None = None
-        self._endpoint: Endpoint | None = None
+        self._endpoints: dict[str, Endpoint] = {}
 
     def endpoint(self) -> Endpoint:
-        """Where containers reach the local engine. The first call makes their network.
+        """Where containers reach the local engine, in a network that is made if it is not there: `docker network prune`
+        takes it while no task runs.
 
         Raises:
             ContainersUnavailableError: There is no Docker engine, or it does not share this machine's network.
         """
         with self._lock:
-            if self._endpoint is None:
-                try:
-                    self._client = self._client or self._connect()
+            try:
+                if self._client is None:
+                    self._client = self._connect()
                     self._register.containers(used=True)
-                    gateway = _gateway(self._client, self._engine)
-                except AsyncJobsError as error:
-                    raise ContainersUnavailableError(f"{error.what} {error.why}") from error
-                except DockerFailure as error:
-                    raise ContainersUnavailableError(_reason(error)) from error
+                gateway = _gateway(self._client, self._engine)
+            except AsyncJobsError as error:
+                raise ContainersUnavailableError(f"{error.what} {error.why}") from error
+            except DockerFailure as error:
+                raise ContainersUnavailableError(_reason(error)) from error
+            if gateway not in self._endpoints:
                 try:
-                    self._endpoint = self._listen(gateway)
+                    self._endpoints[gateway] = self._listen(gateway)
                 except OSError as error:
                     # Docker Desktop's runs in a virtual machine, a rootless one in a network of its own.
                     raise ContainersUnavailableError(
                         f"the Docker engine has another network than this machine ({gateway}: {error.strerror})"
                     ) from error
-            return self._endpoint
+            return self._endpoints[gateway]
 
     def unavailable(self) -> str | None:
         """Why no containers can be run here; None when they can."""
@@ -144,12 +146,12 @@ class ContainerRunner:
                     remove_leftovers(self._client, self._engine)
                     self._register.containers(used=False)
                 self._client.close()
-            self._client = self._endpoint = None
+            self._client = None
 
     def _have(self, client: DockerClient, image: str) -> None:
         """Pull an image: by digest once; by tag each time, because it may have changed, unless no registry has it."""
         repository, _, version = image.partition("@")
-        with self._lock:  # tasks of one service want the same image at the same time
+        with self._pulling:  # tasks of one service want the same image at the same time
             here = _is_here(client, image)
             if here and version:
                 return
@@ -268,8 +270,9 @@ def _gateway(client: DockerClient, engine: str) -> str:
     """The address of this machine in the containers' network, which is made if there is none."""
     name = network_name(engine)
     found = client.networks.list(names=[f"^{name}$"])
-    network = found[0] if found else None
-    if network is None:
+    if found:
+        network = found[0]
+    else:
         network = client.networks.create(
             name,
             driver="bridge",
@@ -277,7 +280,7 @@ def _gateway(client: DockerClient, engine: str) -> str:
             # Tasks talk to the engine and to the world, not to each other: the stack's security group says the same.
             options={"com.docker.network.bridge.enable_icc": "false"},
         )
-    network.reload()
+        network.reload()
     gateways = [each.get("Gateway") for each in network.attrs["IPAM"]["Config"] or []]
     address = next((gateway for gateway in gateways if gateway and ":" not in gateway), None)
     if address is None:

@@ -38,6 +38,8 @@ def keep_tasks(clients: Clients, names: Names, count: int) -> bool:
             ScalableDimension=DIMENSION,
             MinCapacity=count,
             MaxCapacity=max(count, targets[0]["MaxCapacity"]),
+            # It has them already, and keeps them; the permission to register ours asks for the stack's.
+            Tags=names.tags,
         )
     ecs.update_service(cluster=names.cluster, service=names.service, desiredCount=count)
     return True

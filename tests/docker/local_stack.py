@@ -82,8 +82,9 @@ class Stack:
 
     def submit(self, **order: Any) -> str:
         """One job; its id."""
-        (self.project / "order.json").write_text(json.dumps(order))
-        return self.run("submit", "order.json").stdout.strip()
+        file = self.project.parent / "order.json"  # not in the project, which it would change
+        file.write_text(json.dumps(order))
+        return self.run("submit", str(file)).stdout.strip()
 
     def job(self, job_id: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("status", job_id, "--json").stdout)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from docker import DockerClient
 from local_stack import CLUSTER, HANDLER, Stack, until
 
+from asyncjobs.errors import TagTakenError
+from asyncjobs.image.refusals import push_refused
 from asyncjobs.progress import NullProgress
 
 
@@ -59,6 +63,24 @@ def test_nothing_has_changed_for_a_second_up(stack: Stack) -> None:
     done = stack.run("up", "--local")
     assert "neither built nor pushed" in done.stderr
     assert "nothing changed" in done.stderr
+
+
+def test_a_tag_is_never_overwritten(stack: Stack, base_image: str) -> None:
+    """ECR refuses it, whatever pushes; the builder's error for that is the one that `up` knows how to go on from."""
+    (before,) = stack.aws.ecr.describe_images(repositoryName=CLUSTER)["imageDetails"]
+    (tag,) = before["imageTags"]
+    api = stack.docker.api
+    built = stack.docker.images.get(f"{stack.repository}:{tag}")
+    api.tag(base_image, stack.repository, tag)
+    token = stack.aws.ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    user, _, password = base64.b64decode(token).decode().partition(":")
+    login = {"username": user, "password": password}
+    lines = list(api.push(stack.repository, tag, stream=True, decode=True, auth_config=login))
+    built.tag(stack.repository, tag)
+    (said,) = (line["error"] for line in lines if "error" in line)
+    assert isinstance(push_refused(stack.repository, said), TagTakenError)
+    (after,) = stack.aws.ecr.describe_images(repositoryName=CLUSTER)["imageDetails"]
+    assert (after["imageDigest"], after["imageTags"]) == (before["imageDigest"], [tag])
 
 
 def test_a_job_runs_in_the_container_and_its_lines_are_in_the_log_group(stack: Stack) -> None:
@@ -196,6 +218,34 @@ def test_down_leaves_nothing_in_docker(stack: Stack) -> None:
     assert stack.left()
     assert "nothing is left" in stack.run("down").stderr
     assert stack.left() == []
+
+
+def test_the_same_with_an_image_that_no_docker_engine_built(
+    engine: DockerClient, registry: str, base_image: str, tmp_path: Path
+) -> None:
+    base = f"{registry}/base-of-a-local-stack"
+    engine.images.get(base_image).tag(base, "3")
+    engine.images.push(base, "3")
+    engine.images.remove(f"{base}:3")
+    stack = Stack(tmp_path, engine, f"{base}:3")
+    try:
+        stack.run("up", "--local", "--builder", "python")
+        stack.remember_repository()
+        (container,) = stack.containers()
+        assert container.attrs["HostConfig"]["ReadonlyRootfs"]
+        assert stack.ended(stack.submit(name="first"))["result"] == {
+            "version": 1,
+            "uid": 10001,
+            "host": container.id[:12],
+        }
+        assert "neither built nor pushed" in stack.run("up", "--local", "--builder", "python").stderr
+        stack.write("handler.py", HANDLER.replace("VERSION = 1", "VERSION = 2"))
+        stack.run("up", "--local", "--builder", "python")
+        assert stack.ended(stack.submit(name="second"))["result"]["version"] == 2
+        assert "nothing is left" in stack.run("down").stderr
+        assert stack.left() == []
+    finally:
+        stack.end()
 
 
 def test_tasks_are_processes_where_the_base_image_cannot_be_had(stack: Stack) -> None:

@@ -101,7 +101,7 @@ def test_an_image_is_built_and_pushed_with_the_login_that_was_made_for_it(
     (build,), (push,) = engine.calls("POST", "/build"), engine.calls("POST", "/push")
     assert build.query["t"] == f"{URI}:{recipe.tag}"
     assert build.query["dockerfile"] == ".asyncjobs/Dockerfile"
-    assert f'"BASE_IMAGE": "{BASE}"' in build.query["buildargs"]
+    assert "BASE_IMAGE" not in build.query["buildargs"], "the Dockerfile's own default"
     assert push.path == f"/images/{URI}/push"
     assert push.query["tag"] == recipe.tag
     assert push.login == {"username": "AWS", "password": "fresh"}
@@ -119,6 +119,14 @@ def test_only_arguments_that_the_dockerfile_takes_are_given(engine: FakeEngine, 
     )
     publish(builder, replace(recipe, dockerfile="FROM x\n", own_dockerfile=True))
     assert "secret" not in str(engine.calls("POST", "/build")[1].query)
+
+
+def test_the_base_image_of_the_configuration_is_an_argument_even_where_the_last_stage_has_another(
+    engine: FakeEngine, builder: DockerBuilder, recipe: Recipe
+):
+    text = "ARG BASE_IMAGE=x\nFROM ${BASE_IMAGE} AS build\nFROM other\n"
+    publish(builder, replace(recipe, dockerfile=text, own_dockerfile=True, base_image="mine:1"))
+    assert '"BASE_IMAGE": "mine:1"' in engine.calls("POST", "/build")[0].query["buildargs"]
 
 
 def test_a_base_image_that_is_not_there_as_the_recipe_has_it_is_pulled(
@@ -281,6 +289,7 @@ def test_what_is_not_the_steps_own_fault(
             "another image under that tag",
             "Run it again",
         ),
+        ("tag invalid: tag '16e0' is immutable", TagTakenError, "another image under that tag", "Run it again"),
         (
             "denied: User is not authorized to perform: ecr:PutImage",
             DockerError,

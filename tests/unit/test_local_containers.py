@@ -86,13 +86,14 @@ class FakeDocker:
         self.networks = SimpleNamespace(list=lambda **_: [], create=self.create_network)
         self.api = SimpleNamespace(pull=self.pull)
         self.closed = False
+        self.gateway = "172.30.0.1"
 
     def create(self, image: str, **arguments: Any) -> FakeContainer:
         self.made.append(FakeContainer(self, {"image": image, **arguments}))
         return self.made[-1]
 
     def create_network(self, name: str, **_: Any) -> Any:
-        return SimpleNamespace(name=name, reload=lambda: None, attrs={"IPAM": {"Config": [{"Gateway": "172.30.0.1"}]}})
+        return SimpleNamespace(name=name, reload=lambda: None, attrs={"IPAM": {"Config": [{"Gateway": self.gateway}]}})
 
     def get_image(self, name: str) -> None:
         if name not in self.here:
@@ -332,6 +333,21 @@ def test_a_docker_engine_that_comes_later_is_found() -> None:
     assert made.unavailable() is None
     assert made.endpoint().url == "http://172.30.0.1:4566"
     assert register.told == [True]
+
+
+def test_a_network_that_was_pruned_is_made_again_and_listened_on() -> None:
+    docker = FakeDocker()
+    listened: list[str] = []
+
+    def listen_and_note(address: str) -> Endpoint:
+        listened.append(address)
+        return listen(address)
+
+    made = ContainerRunner("e1", lambda: docker, listen_and_note, REGISTRY, Register())  # type: ignore[arg-type,return-value]
+    assert made.endpoint().url == made.endpoint().url == "http://172.30.0.1:4566"
+    docker.gateway = "172.31.0.1"
+    assert made.endpoint().url == "http://172.31.0.1:4566"
+    assert listened == ["172.30.0.1", "172.31.0.1"]
 
 
 def test_leftovers_are_removed_and_what_is_gone_meanwhile_is_no_error() -> None:
