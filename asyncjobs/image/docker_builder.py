@@ -19,7 +19,7 @@ from asyncjobs.errors import ConfigError, DockerError
 from asyncjobs.image import dockerfile, refusals
 from asyncjobs.image.context import DOCKERFILE, write_context
 from asyncjobs.image.engine import said_by, translated, whole
-from asyncjobs.image.engine_bases import ARCHITECTURES, PLATFORMS, STEP, EngineBases, digest_of
+from asyncjobs.image.engine_bases import ARCHITECTURES, PLATFORMS, STEP, EngineBases, registry_digest
 from asyncjobs.image.layers import Layers
 from asyncjobs.image.prepare import BASE_ARGUMENT
 from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
@@ -142,7 +142,9 @@ class DockerBuilder:
                 digest = (line.get("aux") or {}).get("Digest", digest)
         except APIError as error:
             raise refusals.push_refused(repository.uri, said_by(error)) from error
-        return digest or digest_of(self._api.inspect_image(f"{repository.uri}:{tag}"), repository.uri)
+        if not digest:
+            digest = registry_digest(self._api.inspect_image(f"{repository.uri}:{tag}"), repository.uri) or ""
+        return digest
 
     def _remove_older(self, uri: str, tag: str) -> None:
         """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""

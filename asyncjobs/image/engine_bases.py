@@ -13,6 +13,7 @@ from asyncjobs.image import refusals
 from asyncjobs.image.engine import said_by, translated, whole
 from asyncjobs.image.layers import Layers
 from asyncjobs.image.recipe import Architecture, BaseImage
+from asyncjobs.image.reference import parse
 from asyncjobs.progress import Event, NullProgress, Progress
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class EngineBases:
 
     def _find(self, reference: str, wanted: Architecture) -> BaseImage:
         local = self._local(reference)
-        if local is not None and not local.get("RepoDigests"):
+        if local is not None and registry_digest(local, reference) is None:
             return _copy(local, reference, wanted)  # made on this machine: no registry knows it
         try:
             found = self._api.inspect_distribution(reference)
@@ -123,18 +124,21 @@ class EngineBases:
         local = self._local(base.reference)
         if local is None:
             return False
-        digests = {each.rpartition("@")[2] for each in local.get("RepoDigests") or []} | {local["Id"]}
+        digests = (local["Id"], registry_digest(local, base.reference))
         return base.digest in digests and ARCHITECTURES.get(str(local.get("Architecture"))) == base.architecture
 
 
-def digest_of(image: Mapping[str, Any], reference: str) -> str:
-    """Of an image in the engine: its registry's digest, else its own id, which is a digest of its content too."""
-    digests = [each.rpartition("@") for each in image.get("RepoDigests") or []]
-    named = reference.partition("@")[0]
-    for repository, _, digest in digests:
-        if named == repository or named.startswith(f"{repository}:"):
-            return str(digest)
-    return str(digests[0][2] if digests else image["Id"])
+def registry_digest(image: Mapping[str, Any], reference: str) -> str | None:
+    """Under which digest the registry that a reference names has an image of the engine; None where it never was there.
+
+    An image that was pushed or pulled under several names has a digest of each.
+    """
+    wanted = parse(reference)
+    for name in image.get("RepoDigests") or []:
+        known = parse(name)
+        if (known.host, known.repository) == (wanted.host, wanted.repository):
+            return known.version
+    return None
 
 
 def _copy(local: Mapping[str, Any], reference: str, wanted: Architecture) -> BaseImage:
@@ -143,4 +147,5 @@ def _copy(local: Mapping[str, Any], reference: str, wanted: Architecture) -> Bas
     has = ARCHITECTURES.get(name)
     if has != wanted:
         raise refusals.wrong_architecture(reference, wanted, has or name)
-    return BaseImage(reference, digest_of(local, reference), wanted)
+    # Its own id is a digest of its content too.
+    return BaseImage(reference, registry_digest(local, reference) or str(local["Id"]), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 import shutil
 import socket
 import subprocess
@@ -57,7 +58,10 @@ def _import_debian(engine: DockerClient) -> None:
         pytest.skip("debootstrap is not installed, and no base image can be made without it")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", "stable", str(root)]
+        # This machine's own release, whose keys it has.
+        system = platform.freedesktop_os_release()
+        release = system.get("VERSION_CODENAME", "stable") if system.get("ID") == "debian" else "stable"
+        command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", release, str(root)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode != 0:
             pytest.skip(
@@ -66,8 +70,7 @@ def _import_debian(engine: DockerClient) -> None:
         archive = Path(folder) / "root.tar"
         without = [f"--exclude=./{path}/*" for path in UNUSED]
         subprocess.run(["tar", "--numeric-owner", "-C", root, *without, "-cf", archive, "."], timeout=120, check=True)
-        with archive.open("rb") as stream:
-            engine.api.import_image_from_stream(stream, repository=DEBIAN.split(":")[0], tag="latest")
+        engine.api.import_image_from_file(str(archive), *DEBIAN.split(":"))
 
 
 @pytest.fixture(scope="session")

@@ -215,9 +215,9 @@ def test_one_image_of_a_stack_stays_in_the_engine(engine: DockerClient, built: B
     ]
 
 
-def test_a_step_that_fails_is_named_with_its_last_lines(built: Built, tmp_path: Path):
+def test_a_step_that_fails_is_named_with_its_last_lines(engine: DockerClient, built: Built, tmp_path: Path):
     (tmp_path / "requirements.txt").write_text("./there-is-no-such-package\n")
-    failing = Built(built.builder._client, "127.0.0.1:9", str(built.worker.base_image), tmp_path)
+    failing = Built(engine, "127.0.0.1:9", str(built.worker.base_image), tmp_path)
     with pytest.raises(DockerError) as caught:
         failing.publish()
     assert "/pip/bin/pip" in caught.value.what

@@ -173,10 +173,22 @@ def test_without_the_registry_the_engines_own_copy_counts(engine: FakeEngine, bu
     assert builder.base(BASE, "auto") == BaseImage(BASE, DIGEST, "x86_64")
 
 
-def test_an_image_that_was_never_in_a_registry_is_looked_for_in_none(engine: FakeEngine, builder: DockerBuilder):
-    engine.answers[r"GET /images/.*/json"] = (200, {"Id": IMAGE_ID, "RepoDigests": [], "Architecture": "amd64"})
+@pytest.mark.parametrize("elsewhere", [[], [f"registry.example.com/copy@{DIGEST}"]])
+def test_an_image_that_never_came_from_the_registry_it_names_is_looked_for_in_none(
+    engine: FakeEngine, builder: DockerBuilder, elsewhere: list[str]
+):
+    engine.answers[r"GET /images/.*/json"] = (200, {"Id": IMAGE_ID, "RepoDigests": elsewhere, "Architecture": "amd64"})
     assert builder.base("mine:1", "auto") == BaseImage("mine:1", IMAGE_ID, "x86_64")
     assert not engine.calls("GET", "/distribution")
+
+
+@pytest.mark.parametrize("name", ["python", "docker.io/library/python"])
+def test_docker_hub_has_one_name_more(engine: FakeEngine, builder: DockerBuilder, name: str):
+    """Docker leaves its registry out of a digest's name, Podman does not."""
+    local = {"Id": IMAGE_ID, "RepoDigests": [f"{name}@{DIGEST}"], "Architecture": "amd64"}
+    engine.answers[r"GET /images/.*/json"] = (200, local)
+    engine.answers[r"GET /distribution/.*/json"] = (500, {"message": "no such host"})
+    assert builder.base("python:3.12-slim", "auto").digest == DIGEST
 
 
 @pytest.mark.parametrize(
