@@ -71,7 +71,7 @@ class Base:
         Raises:
             DockerError: It cannot be had.
         """
-        return self.cache.get(layer.blob.digest, lambda file: _download(self.registry, layer.blob, file))
+        return _file(self.registry, layer.blob, self.cache)
 
     @property
     def path(self) -> str:
@@ -164,8 +164,7 @@ def _manifest(registry: Registry, version: str, cache: BlobCache) -> tuple[str, 
 def _image(name: str, registry: Registry, manifest: dict[str, Any], cache: BlobCache) -> Base:
     try:
         blob = Blob(manifest["config"]["digest"], manifest["config"]["size"])
-        file = cache.get(blob.digest, lambda file: _download(registry, blob, file))
-        config = _document(file.read_bytes(), registry)
+        config = _document(_file(registry, blob, cache).read_bytes(), registry)
         architecture = _NAMES[config["architecture"]]
         return Base(name, registry, cache, architecture, config, tuple(layers_of(manifest, config)))
     except (KeyError, TypeError, ValueError) as error:
@@ -184,9 +183,12 @@ def _document(content: bytes, registry: Registry) -> dict[str, Any]:
     return document
 
 
-def _download(registry: Registry, blob: Blob, file: Path) -> None:
-    with file.open("w+b") as out:
-        registry.download(blob, out)
+def _file(registry: Registry, blob: Blob, cache: BlobCache) -> Path:
+    def download(file: Path) -> None:
+        with file.open("w+b") as out:
+            registry.download(blob, out)
+
+    return cache.get(blob.digest, download, blob.size)
 
 
 def _content(archive: tarfile.TarFile) -> dict[str, Any]:
@@ -194,8 +196,9 @@ def _content(archive: tarfile.TarFile) -> dict[str, Any]:
     libc = ""
     for entry in archive:
         name = posixpath.normpath(entry.name).lstrip("/")
-        if _PYTHON.match(name) and (entry.isreg() or entry.issym()):
-            python[f"/{name}"] = entry.linkname if entry.issym() else ""
+        if _PYTHON.match(name) and not entry.isdir():
+            # Where a hard link leads is said from the archive's root.
+            python[f"/{name}"] = f"/{entry.linkname}" if entry.islnk() else entry.linkname
         elif _LIBC.match(name):
             if "ld-musl" in name:
                 libc = "musl 1.2"

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,35 +27,45 @@ class BlobCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or platformdirs.user_cache_path("asyncjobs", appauthor=False) / "image"
+        self._making: dict[str, threading.Lock] = {}
 
     def path(self, name: str) -> Path:
         return self.folder / name.replace(":", "-")
 
-    def find(self, name: str) -> Path | None:
-        """The file of that name; None when it is not there. Found, it stays for another month."""
+    def find(self, name: str, size: int | None = None) -> Path | None:
+        """The file of that name; None when it is not there. Found, it stays for another month.
+
+        Args:
+            size: Bytes that it must have, where that is known. After a loss of power a name may be there without its
+                content.
+        """
         path = self.path(name)
         try:
             os.utime(path)
+            there = path.stat().st_size
         except OSError:
             return None
-        return path
+        return path if there and size in (None, there) else None
 
     def read(self, name: str) -> bytes | None:
         path = self.find(name)
         return path.read_bytes() if path else None
 
-    def get(self, name: str, make: Callable[[Path], object]) -> Path:
+    def get(self, name: str, make: Callable[[Path], object], size: int | None = None) -> Path:
         """The file of that name, made by `make` at the path it is given if it is not there.
+
+        Of several threads that ask for the same, one makes it.
 
         Raises:
             DockerError: The disk is full, or the folder cannot be written to.
         """
-        found = self.find(name)
-        if found:
-            return found
-        with self.temporary() as folder:
-            make(folder / "file")
-            return self.keep(folder / "file", name)
+        with self._making.setdefault(name, threading.Lock()):
+            found = self.find(name, size)
+            if found:
+                return found
+            with self.temporary() as folder:
+                make(folder / "file")
+                return self.keep(folder / "file", name)
 
     def keep(self, file: Path, name: str) -> Path:
         """Move a file of the temporary folder to its name."""

@@ -10,14 +10,16 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError
 
 from asyncjobs.errors import ConfigError, DockerError
 from asyncjobs.image import dockerfile, refusals
 from asyncjobs.image.context import DOCKERFILE, write_context
+from asyncjobs.image.engine import said_by, translated, whole
+from asyncjobs.image.engine_bases import ARCHITECTURES, PLATFORMS, STEP, EngineBases, digest_of
 from asyncjobs.image.layers import Layers
 from asyncjobs.image.prepare import BASE_ARGUMENT
 from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
@@ -26,15 +28,12 @@ from asyncjobs.progress import Event, Progress
 if TYPE_CHECKING:
     from docker import DockerClient
 
-STEP = "image"
 # Our Dockerfile gives it to what has no name, the stage that is not the image: the repository that the image goes to.
 # One label for all would not do: deleting one stack's would delete what another's build is about to copy from.
 STAGE_LABEL = "asyncjobs.repository"
 REPOSITORY_ARGUMENT = "ASYNCJOBS_REPOSITORY"
 # Where they come from may hold a password, so they are arguments of a build stage whose layers are not pushed.
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_NAMES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
-_ENGINE_NAMES: dict[Architecture, str] = {"x86_64": "amd64", "arm64": "arm64"}
 _TAIL = 15
 _IN_MEMORY = 16 * 1024 * 1024
 
@@ -49,39 +48,12 @@ class DockerBuilder:
     name: BuilderName = "docker"
 
     def __init__(self, client: DockerClient, env: Mapping[str, str] = os.environ) -> None:
-        self._client = client
         self._api: Any = client.api  # of which the SDK's types know half
+        self._bases = EngineBases(client)
         self._env = env
-        self._checked: set[Architecture] = set()
 
     def base(self, reference: str, architecture: Architecture | Literal["auto"]) -> BaseImage:
-        """As the registry has it now.
-
-        Where the registry cannot be asked, the engine's own copy counts: without a network, what was built once is
-        found again.
-
-        Raises:
-            DockerError: There is no such image, or none for that architecture, or nobody to ask.
-        """
-        with self._translated():
-            engine = self._architecture()
-            wanted = engine if architecture == "auto" else architecture
-            local = self._local(reference)
-            if local is not None and not local.get("RepoDigests"):
-                return self._usable(reference, local, wanted)  # made on this machine: no registry knows it
-            try:
-                found = self._api.inspect_distribution(reference)
-            except APIError as error:
-                if local is None:
-                    raise refusals.pull_refused(reference, _said(error), wanted) from error
-                return self._usable(reference, local, wanted)
-            has = {_NAMES.get(one.get("architecture", "")) for one in found.get("Platforms") or []} - {None}
-            if has and wanted not in has:
-                raise refusals.wrong_architecture(reference, wanted, " and ".join(sorted(filter(None, has))))
-            base = BaseImage(reference, found["Descriptor"]["digest"], wanted)
-            if wanted != engine:
-                self._check_emulation(base)
-            return base
+        return self._bases.find(reference, architecture)
 
     def publish(self, recipe: Recipe, repository: Repository, tag: str, progress: Progress) -> str:
         """Build the image and push it.
@@ -91,9 +63,9 @@ class DockerBuilder:
             DockerError: A step of the build failed, or a registry or the engine refused something.
             TokenExpiredError, TagTakenError: The push was refused for that reason.
         """
-        with self._translated():
+        with translated():
             for base in recipe.bases:
-                self._pull(base, progress)
+                self._bases.pull(base, progress)
             self._build(recipe, repository.uri, tag, progress)
             digest = self._push(repository, tag, progress)
             self._remove_older(repository.uri, tag)
@@ -101,73 +73,11 @@ class DockerBuilder:
 
     def remove(self, uri: str) -> None:
         """Delete the images of a repository from the engine, and what building has left in it to build on."""
-        with self._translated():
+        with translated():
             for name in self._names(uri):
                 self._delete(name)
             for image in self._api.images(filters={"dangling": True, "label": f"{STAGE_LABEL}={uri}"}):
                 self._delete(image["Id"])
-
-    def _architecture(self) -> Architecture:
-        name = self._client.version().get("Arch", "")
-        if name not in _NAMES:
-            raise DockerError(f"The Docker engine runs on {name}.", why="Fargate has x86_64 and arm64.")
-        return _NAMES[name]
-
-    def _local(self, reference: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self._api.inspect_image(reference)
-        except ImageNotFound:
-            return None
-        return found
-
-    def _usable(self, reference: str, local: Mapping[str, Any], wanted: Architecture) -> BaseImage:
-        has = _NAMES.get(str(local.get("Architecture")))
-        if has != wanted:
-            raise refusals.wrong_architecture(reference, wanted, has or str(local.get("Architecture")))
-        return BaseImage(reference, _digest(local, reference), wanted)
-
-    def _check_emulation(self, base: BaseImage) -> None:
-        """Run a program of the base image: while planning, so that nothing is deployed before it is known."""
-        if base.architecture in self._checked:
-            return
-        self._pull(base, _Silent())
-        made = self._api.create_container(
-            base.reference, ["-c", ":"], entrypoint="/bin/sh", platform=f"linux/{_ENGINE_NAMES[base.architecture]}"
-        )
-        try:
-            self._api.start(made["Id"])
-            self._api.wait(made["Id"], timeout=60)
-            said = self._api.logs(made["Id"], tail=5).decode(errors="replace")
-        except APIError as error:
-            said = _said(error)
-        finally:
-            with suppress(APIError):
-                self._api.remove_container(made["Id"], force=True)
-        if missing := refusals.not_emulated(said, base.architecture):
-            raise missing
-        self._checked.add(base.architecture)
-
-    def _pull(self, base: BaseImage, progress: Progress) -> None:
-        """Have the base image in the engine, exactly as the recipe has it."""
-        local = self._local(base.reference)
-        if local is not None and _fits(local, base):
-            return
-        layers = Layers(f"pulling {base.reference}:")
-        platform = f"linux/{_ENGINE_NAMES[base.architecture]}"
-        try:
-            for line in _whole(self._api.pull(base.reference, platform=platform, stream=True, decode=True)):
-                if "error" in line:
-                    raise refusals.pull_refused(base.reference, line["error"], base.architecture)
-                if said := layers.take(line):
-                    progress.emit(Event(STEP, "info", said))
-        except APIError as error:
-            raise refusals.pull_refused(base.reference, _said(error), base.architecture) from error
-        local = self._local(base.reference)
-        if local is None or not _fits(local, base):
-            raise DockerError(
-                f"The base image {base.reference} has changed while its copy was pulled.",
-                hint="Run it again.",
-            )
 
     def _build(self, recipe: Recipe, uri: str, tag: str, progress: Progress) -> None:
         name = f"{uri}:{tag}"
@@ -186,7 +96,7 @@ class DockerBuilder:
                 decode=True,
             )
             self._follow(lines, recipe, progress)
-        built = _NAMES.get(str(self._api.inspect_image(name).get("Architecture")))
+        built = ARCHITECTURES.get(str(self._api.inspect_image(name).get("Architecture")))
         if built != recipe.architecture:
             raise DockerError(
                 f"The image came out for {built}, not for {recipe.architecture}.",
@@ -196,17 +106,19 @@ class DockerBuilder:
     def _arguments(self, recipe: Recipe, uri: str) -> dict[str, str]:
         """Only what the Dockerfile takes: an engine may refuse others."""
         offered = {name: self._env[name] for name in PASSED_ON if self._env.get(name)}
-        offered |= {BASE_ARGUMENT: recipe.base.reference, REPOSITORY_ARGUMENT: uri}
+        offered[REPOSITORY_ARGUMENT] = uri
+        if recipe.base_image:
+            offered[BASE_ARGUMENT] = recipe.base_image
         return {name: value for name, value in offered.items() if name in dockerfile.arguments(recipe.dockerfile)}
 
     def _platform(self, wanted: Architecture) -> str | None:
         """Named only where it differs: some engines then miss their own base image over its variant."""
-        return None if wanted == self._architecture() else f"linux/{_ENGINE_NAMES[wanted]}"
+        return None if wanted == self._bases.architecture() else PLATFORMS[wanted]
 
     def _follow(self, lines: Iterator[dict[str, Any]], recipe: Recipe, progress: Progress) -> None:
         step, tail = "", deque[str](maxlen=_TAIL)
         secrets = [value for name in PASSED_ON if (value := self._env.get(name))]
-        for line in _whole(lines):
+        for line in whole(lines):
             if "error" in line:
                 raise _failed(step, [_without(each, secrets) for each in (*tail, line["error"])], recipe)
             for text in str(line.get("stream", "")).splitlines():
@@ -222,15 +134,15 @@ class DockerBuilder:
         layers, digest = Layers("pushing"), ""
         login = {"username": repository.username, "password": repository.password}
         try:
-            for line in _whole(self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login)):
+            for line in whole(self._api.push(repository.uri, tag, stream=True, decode=True, auth_config=login)):
                 if "error" in line:
                     raise refusals.push_refused(repository.uri, line["error"])
                 if said := layers.take(line):
                     progress.emit(Event(STEP, "info", said))
                 digest = (line.get("aux") or {}).get("Digest", digest)
         except APIError as error:
-            raise refusals.push_refused(repository.uri, _said(error)) from error
-        return digest or _digest(self._api.inspect_image(f"{repository.uri}:{tag}"), repository.uri)
+            raise refusals.push_refused(repository.uri, said_by(error)) from error
+        return digest or digest_of(self._api.inspect_image(f"{repository.uri}:{tag}"), repository.uri)
 
     def _remove_older(self, uri: str, tag: str) -> None:
         """One image of a stack stays in the engine, with its layers for the next build; the registry has the others."""
@@ -248,25 +160,6 @@ class DockerBuilder:
         with suppress(APIError):  # a container still runs from it, or another image is built on it
             self._api.remove_image(image)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except APIError as error:
-            said = _said(error)
-            raise refusals.disk_full(said) or DockerError("The Docker engine refuses a call.", why=said) from error
-        except (DockerException, OSError) as error:  # what the SDK lets through of requests is an OSError
-            raise refusals.disk_full(str(error)) or DockerError(
-                "The Docker engine has gone away.",
-                why=str(error),
-                hint="Look with `docker version` whether it runs, and run it again.",
-            ) from error
-
-
-class _Silent:
-    def emit(self, event: Event) -> None:
-        pass
-
 
 def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
     write_context(recipe, stream)
@@ -276,34 +169,6 @@ def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
             "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."
         )
     stream.seek(0)
-
-
-def _whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """To the end, also where who reads it raises an error: else the connection stays open."""
-    try:
-        yield from lines
-    finally:
-        for _ in lines:
-            pass
-
-
-def _said(error: APIError) -> str:
-    return str(error.explanation or error)
-
-
-def _digest(image: Mapping[str, Any], reference: str) -> str:
-    """Of an image in the engine: its registry's digest, else its own id, which is a digest of its content too."""
-    digests = [each.rpartition("@") for each in image.get("RepoDigests") or []]
-    named = reference.partition("@")[0]
-    for repository, _, digest in digests:
-        if named == repository or named.startswith(f"{repository}:"):
-            return str(digest)
-    return str(digests[0][2] if digests else image["Id"])
-
-
-def _fits(local: Mapping[str, Any], base: BaseImage) -> bool:
-    digests = {each.rpartition("@")[2] for each in local.get("RepoDigests") or []} | {local.get("Id")}
-    return base.digest in digests and _NAMES.get(str(local.get("Architecture"))) == base.architecture
 
 
 def _failed(step: str, lines: list[str], recipe: Recipe) -> DockerError:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asyncjobs.errors import NoEngineError
+from asyncjobs.errors import DockerError, NoEngineError
+from asyncjobs.image.refusals import disk_full
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.errors import APIError
 
 DEFAULT = "unix:///var/run/docker.sock"
 _ANSWER_SECONDS = 10
 # A build step may say nothing for as long as it takes to compile something.
 _SILENCE_SECONDS = 3600
-_PODMAN = "/run/podman/podman.sock"
+_PODMAN = "unix:///run/podman/podman.sock"
 
 
-def connect(env: Mapping[str, str] = os.environ) -> DockerClient:
+def connect(env: Mapping[str, str] = os.environ, usual: str = DEFAULT) -> DockerClient:
     """A client of the engine that the `docker` command would use, else of Podman.
+
+    Args:
+        usual: Where an engine is that nothing else names.
 
     Raises:
         NoEngineError: None answers; says why, and what to do.
@@ -29,7 +35,7 @@ def connect(env: Mapping[str, str] = os.environ) -> DockerClient:
     from docker import DockerClient
     from docker.errors import DockerException
 
-    settings = _settings(env)
+    settings = _settings(env, usual)
     address = settings["base_url"]
     try:
         _knock(address)
@@ -40,13 +46,40 @@ def connect(env: Mapping[str, str] = os.environ) -> DockerClient:
     return client
 
 
-def is_podman(client: DockerClient) -> bool:
-    """Whether it is Podman behind Docker's API."""
-    components = client.version().get("Components") or []
-    return any("podman" in str(component.get("Name", "")).lower() for component in components)
+@contextmanager
+def translated() -> Iterator[None]:
+    """Within it, the Docker SDK's errors come out as DockerError."""
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        said = said_by(error)
+        raise disk_full(said) or DockerError("The Docker engine refuses a call.", why=said) from error
+    except (DockerException, OSError) as error:  # what the SDK lets through of requests is an OSError
+        raise disk_full(str(error)) or DockerError(
+            "The Docker engine has gone away.",
+            why=str(error),
+            hint="Look with `docker version` whether it runs, and run it again.",
+        ) from error
 
 
-def _settings(env: Mapping[str, str]) -> dict[str, Any]:
+def said_by(error: APIError) -> str:
+    """The engine's own words."""
+    return str(error.explanation or error)
+
+
+def whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A stream of the engine's, read to its end even where who reads it stops: else the connection stays open."""
+    try:
+        for line in lines:  # noqa: UP028 - `yield from` would close it
+            yield line
+    finally:
+        for _ in lines:
+            pass
+
+
+def _settings(env: Mapping[str, str], usual: str) -> dict[str, Any]:
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
@@ -55,16 +88,17 @@ def _settings(env: Mapping[str, str]) -> dict[str, Any]:
             return dict(kwargs_from_env(environment=dict(env)))
         except DockerException as error:  # certificates that it names and that are not there
             raise _unavailable(error, env["DOCKER_HOST"]) from error
-    return _context() or {"base_url": _socket(env)}
+    return _context(env) or {"base_url": _socket(env, usual)}
 
 
-def _context() -> dict[str, Any]:
+def _context(env: Mapping[str, str]) -> dict[str, Any]:
     """What `docker context use` chose: Docker Desktop, Colima and others are reached by it, not by the usual socket."""
     from docker.context import ContextAPI
     from docker.errors import DockerException
 
     try:
-        context = ContextAPI.get_current_context()
+        named = env.get("DOCKER_CONTEXT")  # the SDK knows only what the configuration says
+        context = ContextAPI.get_context(named) if named else ContextAPI.get_current_context()
     except (DockerException, OSError, ValueError):
         return {}
     if context is None or context.Name == "default" or not context.Host:
@@ -72,18 +106,16 @@ def _context() -> dict[str, Any]:
     return {"base_url": context.Host, **({"tls": context.TLSConfig} if context.TLSConfig else {})}
 
 
-def _socket(env: Mapping[str, str]) -> str:
+def _socket(env: Mapping[str, str], usual: str) -> str:
     """The usual one, else Podman's where that is the only one there is."""
     runtime = env.get("XDG_RUNTIME_DIR")
-    podman = [*([f"{runtime}/podman/podman.sock"] if runtime else []), _PODMAN]
-    if _exists(DEFAULT.removeprefix("unix://")):
-        return DEFAULT
-    return next((f"unix://{path}" for path in podman if _exists(path)), DEFAULT)
+    podman = [*([f"unix://{runtime}/podman/podman.sock"] if runtime else []), _PODMAN]
+    return next((address for address in (usual, *podman) if _exists(address)), usual)
 
 
-def _exists(path: str) -> bool:
+def _exists(address: str) -> bool:
     try:
-        return Path(path).exists()
+        return Path(address.removeprefix("unix://")).exists()
     except OSError:
         return False  # a directory of somebody else's
 

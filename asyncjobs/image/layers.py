@@ -9,6 +9,16 @@ _MB = 1_000_000
 _THERE = ("Layer already exists", "Mounted from", "Already exists")
 _DONE = (*_THERE, "Pushed", "Pull complete")
 _COUNTED = ("Pushing", "Downloading")
+_OF_LAYERS = (
+    *_COUNTED,
+    *_DONE,
+    "Preparing",
+    "Waiting",
+    "Pulling fs layer",
+    "Verifying",
+    "Download complete",
+    "Extracting",
+)
 
 
 class Layers:
@@ -23,7 +33,7 @@ class Layers:
     def take(self, line: Mapping[str, Any]) -> str:
         """The sum after one more line: "pushing 3 of 7 layers, 12 of 80 MB"; "" when it is of no layer."""
         layer, status = line.get("id"), str(line.get("status", ""))
-        if not layer or not (status in ("Preparing", "Waiting", "Pulling fs layer") or self._is_known(layer, status)):
+        if not layer or not status.startswith(_OF_LAYERS):
             return ""
         self._bytes.setdefault(layer, (0, 0))
         detail = line.get("progressDetail") or {}
@@ -36,9 +46,6 @@ class Layers:
         if status.startswith(_THERE):
             self._there.add(layer)
         return self._said()
-
-    def _is_known(self, layer: str, status: str) -> bool:
-        return layer in self._bytes or status in _COUNTED or status.startswith(_DONE)
 
     def _said(self) -> str:
         moved, total = (sum(column) // _MB for column in zip(*self._bytes.values(), strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from asyncjobs.config import Worker
@@ -51,14 +50,10 @@ def prepare(project: Path, worker: Worker, builder: Builder) -> Recipe:
             why=f"{worker.dockerfile} has no `ARG {BASE_ARGUMENT}`.",
             hint=f"Begin it with `ARG {BASE_ARGUMENT}` and `FROM ${{{BASE_ARGUMENT}}}`, or leave the key out.",
         )
-    references = dockerfile.bases(text, base_arguments(worker.base_image))
+    references = dockerfile.bases(text, {BASE_ARGUMENT: worker.base_image} if worker.base_image else {})
     bases = tuple(builder.base(reference, worker.architecture) for reference in references)
     try:
         files = tuple(project_files(project))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The files of {project} cannot be read.", why=str(error)) from error
-    return Recipe(project, files, text, own, bases, runtime())
-
-
-def base_arguments(base_image: str | None) -> Mapping[str, str]:
-    return {BASE_ARGUMENT: base_image} if base_image else {}
+    return Recipe(project, files, text, own, bases, runtime(), worker.base_image)

@@ -89,6 +89,7 @@ class PythonBuilder:
             sister = base.registry.repository if base.registry.host == host else ""
             for layer in base.layers:
                 uploads.add(layer.blob, partial(base.file, layer), sister)
+            progress.emit(Event(_STEP, "info", f"looking into the base image {recipe.base.reference}"))
             python = base.python()
             libraries = self._libraries(recipe, python, progress)
             uploads.add(libraries.blob, lambda: self._cache.path(libraries.blob.digest))
@@ -122,7 +123,7 @@ class PythonBuilder:
         kept = self._cache.read(key)
         if kept:
             layer = _layer(kept)
-            if self._cache.find(layer.blob.digest):
+            if self._cache.find(layer.blob.digest, layer.blob.size):
                 return layer
         progress.emit(Event(_STEP, "info", f"installing libraries for Python {python.version}"))
         with self._cache.temporary() as folder:

@@ -59,6 +59,7 @@ class Recipe:
         own_dockerfile: Whether it is the project's own, and not what `asyncjobs init` writes.
         bases: The images it builds on; the last is the one that the image itself starts from.
         runtime: The part of asyncjobs that a worker runs.
+        base_image: What the configuration has in place of the Dockerfile's default; `bases` tell what came of it.
     """
 
     project: Path
@@ -67,6 +68,7 @@ class Recipe:
     own_dockerfile: bool
     bases: tuple[BaseImage, ...]
     runtime: Runtime
+    base_image: str | None = None
 
     @property
     def base(self) -> BaseImage:

@@ -44,17 +44,17 @@ def parse(text: str) -> Reference:
     Raises:
         ConfigError: It is no name of an image.
     """
-    name, _, digest = text.partition("@")
+    name, at, digest = text.partition("@")
     first, slash, rest = name.partition("/")
     # https://pkg.go.dev/github.com/distribution/reference: what has a dot or a port is a host.
     named = bool(slash) and ("." in first or ":" in first or first == "localhost")
     host, path = (first, rest) if named else ("docker.io", name)
-    repository, _, tag = path.partition(":")
+    repository, colon, tag = path.partition(":")
     if host in _HUB_NAMES:
         host = DOCKER_HUB
         repository = repository if "/" in repository else f"library/{repository}"
-    version = digest or tag or "latest"
-    right_version = _DIGEST.match(version) if "@" in text else _TAG.match(version)
+    version = digest if at else tag if colon else "latest"
+    right_version = (_DIGEST if at else _TAG).match(version)
     if not (_HOST.match(host) and _REPOSITORY.match(repository) and right_version):
         raise ConfigError(
             f"{text!r} is no name of an image.",

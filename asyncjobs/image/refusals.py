@@ -16,7 +16,7 @@ Doing = Literal["pull", "build", "push"]
 _FULL = re.compile(r"no space left on device|disk quota exceeded", re.I)
 _FORMAT = re.compile(r"exec format error", re.I)
 _EXPIRED = re.compile(r"token has expired|token is expired", re.I)
-_TAKEN = re.compile(r"cannot be overwritten|tag is immutable|ImageTagAlreadyExists", re.I)
+_TAKEN = re.compile(r"cannot be overwritten|is immutable|ImageTagAlreadyExists", re.I)
 _TOO_MANY = re.compile(r"toomanyrequests|too many requests|rate limit", re.I)
 _PLATFORM = re.compile(
     r"no matching manifest|no match for platform|does not (match|provide) the specified platform", re.I

@@ -117,17 +117,24 @@ class Registry:
         """
         self._repeat(lambda: self._download(blob, into))
 
-    def upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str = "") -> bool:
+    def upload(
+        self,
+        blob: Blob,
+        fetch: Callable[[], Path],
+        mount_from: str = "",
+        sent: Callable[[int], None] = lambda _size: None,
+    ) -> bool:
         """Bring a blob into the repository unless it is there; whether it had to be sent.
 
         Args:
             fetch: Gives its file, when it is needed.
             mount_from: A repository of the same registry that has it, to be taken from there if the registry does that.
+            sent: Told how many bytes of this try have gone so far.
 
         Raises:
             DockerError: The registry does not take it.
         """
-        return self._repeat(lambda: self._upload(blob, fetch, mount_from))
+        return self._repeat(lambda: self._upload(blob, fetch, mount_from, sent))
 
     def tag(self, tag: str, manifest: Manifest) -> None:
         """Put a manifest under a tag. None is ever moved.
@@ -168,8 +175,8 @@ class Registry:
         if f"sha256:{seen.hexdigest()}" != blob.digest or size != blob.size:
             raise PassingError(self._spoilt(blob.digest))
 
-    def _upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str) -> bool:
-        if self._once("HEAD", f"blobs/{blob.digest}", accepts=(200, 404)).status == 200:
+    def _upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str, sent: Callable[[int], None]) -> bool:
+        if self.has(blob):
             return False
         if mount_from and self._mounted(blob, mount_from):
             return False
@@ -177,7 +184,7 @@ class Registry:
         location = self._once("POST", "blobs/uploads/", accepts=_DONE, purpose="push").headers.get("location", "")
         headers = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
         joint = "&" if "?" in location else "?"
-        self._put(f"{location}{joint}{urlencode({'digest': blob.digest})}", headers, lambda: file.open("rb"))
+        self._put(f"{location}{joint}{urlencode({'digest': blob.digest})}", headers, lambda: _Counted(file, sent))
         return True
 
     def _mounted(self, blob: Blob, repository: str) -> bool:
@@ -249,3 +256,19 @@ class Registry:
 
 def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class _Counted:
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, file: Path, read: Callable[[int], None]) -> None:
+        self._stream = file.open("rb")
+        self._tell = read
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._tell(self._stream.tell())
+        return data
+
+    def close(self) -> None:
+        self._stream.close()

@@ -15,7 +15,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin
 
 import urllib3
@@ -27,7 +27,14 @@ from urllib3.util import Retry, Timeout
 from asyncjobs.errors import DockerError
 
 T = TypeVar("T")
-Body = bytes | IO[bytes]
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+Body = bytes | Readable
 
 _TRIES = 6
 _LONGEST_PAUSE = 30.0
@@ -222,7 +229,8 @@ class Transport:
         asked += [("scope", scope) for scope in challenge.get("scope", "").split(" ") if scope]
         headers = {"authorization": _basic(self._credentials)} if self._credentials else {}
         with self.reading():
-            answer = self._pool.request("GET", f"{realm}?{urlencode(asked)}", headers=headers, retries=_REDIRECTS)
+            joint = "&" if "?" in realm else "?"
+            answer = self._pool.request("GET", f"{realm}{joint}{urlencode(asked)}", headers=headers, retries=_REDIRECTS)
         if answer.status != 200:
             raise self._failure(answer)
         try:

@@ -57,16 +57,12 @@ class Uploads:
             future.result()
 
     def _upload(self, blob: Blob, fetch: Callable[[], Path], mount_from: str) -> None:
-        def fetched() -> Path:
-            file = fetch()
-            self._say(blob, "Pushing", {"current": 0, "total": blob.size})
-            return file
-
-        sent = self._registry.upload(blob, fetched, mount_from)
+        sent = self._registry.upload(blob, fetch, mount_from, lambda size: self._say(blob, "Pushing", size))
         self._say(blob, "Pushed" if sent else "Layer already exists")
 
-    def _say(self, blob: Blob, status: str, detail: dict[str, int] | None = None) -> None:
-        line: dict[str, Any] = {"id": blob.digest, "status": status, "progressDetail": detail or {}}
+    def _say(self, blob: Blob, status: str, sent: int = 0) -> None:
+        detail = {"current": sent, "total": blob.size}
+        line: dict[str, Any] = {"id": blob.digest, "status": status, "progressDetail": detail}
         with self._lock:
             said = self._layers.take(line)
         self._progress.emit(Event(self._step, "info", said))

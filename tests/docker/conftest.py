@@ -94,6 +94,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.terminate()
 
 
+@pytest.fixture(scope="session")
+def pushed_base(engine: DockerClient, registry: str, base_image: str) -> Iterator[str]:
+    """The base image in the registry, where a builder without an engine needs it."""
+    name = f"{registry}/python"
+    engine.images.get(base_image).tag(name, "3")
+    engine.images.push(name, "3")
+    yield f"{name}:3"
+    engine.images.remove(f"{name}:3")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

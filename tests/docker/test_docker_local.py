@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ import pytest
 from docker import DockerClient
 from local_stack import CLUSTER, HANDLER, Stack, until
 
+from asyncjobs.errors import TagTakenError
+from asyncjobs.image.refusals import push_refused
 from asyncjobs.progress import NullProgress
 
 
@@ -60,6 +63,24 @@ def test_nothing_has_changed_for_a_second_up(stack: Stack) -> None:
     done = stack.run("up", "--local")
     assert "neither built nor pushed" in done.stderr
     assert "nothing changed" in done.stderr
+
+
+def test_a_tag_is_never_overwritten(stack: Stack, base_image: str) -> None:
+    """ECR refuses it, whatever pushes; the builder's error for that is the one that `up` knows how to go on from."""
+    (before,) = stack.aws.ecr.describe_images(repositoryName=CLUSTER)["imageDetails"]
+    (tag,) = before["imageTags"]
+    api = stack.docker.api
+    built = stack.docker.images.get(f"{stack.repository}:{tag}")
+    api.tag(base_image, stack.repository, tag)
+    token = stack.aws.ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    user, _, password = base64.b64decode(token).decode().partition(":")
+    login = {"username": user, "password": password}
+    lines = list(api.push(stack.repository, tag, stream=True, decode=True, auth_config=login))
+    built.tag(stack.repository, tag)
+    (said,) = (line["error"] for line in lines if "error" in line)
+    assert isinstance(push_refused(stack.repository, said), TagTakenError)
+    (after,) = stack.aws.ecr.describe_images(repositoryName=CLUSTER)["imageDetails"]
+    assert (after["imageDigest"], after["imageTags"]) == (before["imageDigest"], [tag])
 
 
 def test_a_job_runs_in_the_container_and_its_lines_are_in_the_log_group(stack: Stack) -> None:

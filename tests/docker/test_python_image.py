@@ -51,18 +51,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def base(engine: DockerClient, registry: str, base_image: str) -> Iterator[str]:
-    """The base image in the registry, where a builder without an engine needs it."""
-    name = f"{registry}/python"
-    engine.images.get(base_image).tag(name, "3")
-    engine.images.push(name, "3")
-    yield f"{name}:3"
-    engine.images.remove(f"{name}:3")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, base: str) -> Site:
-    return Site(tmp_path_factory.mktemp("one"), base)
+def site(tmp_path_factory: pytest.TempPathFactory, pushed_base: str) -> Site:
+    return Site(tmp_path_factory.mktemp("one"), pushed_base)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +114,11 @@ def test_it_holds_nothing_to_build_or_test_with(engine: DockerClient, site: Site
 
 
 def test_the_same_project_elsewhere_gives_the_same_digest(
-    digest: str, repository: Repository, base: str, tmp_path: Path
+    digest: str, repository: Repository, pushed_base: str, tmp_path: Path
 ) -> None:
     was = os.umask(0o077)
     try:
-        other = Site(tmp_path / "elsewhere", base)
+        other = Site(tmp_path / "elsewhere", pushed_base)
         other.builder = PythonBuilder(BlobCache(tmp_path / "cache"), uv=None)
         for path in other.project.rglob("*"):
             os.utime(path, (1, 1))

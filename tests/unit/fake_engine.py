@@ -87,7 +87,7 @@ def fake_engine() -> Iterator[FakeEngine]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         engine.address = f"tcp://127.0.0.1:{server.server_port}"
         yield engine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from asyncjobs.errors import ConfigError, DockerError, ExitCode, NoEngineError, 
 from asyncjobs.image import dockerfile
 from asyncjobs.image.choose import choose
 from asyncjobs.image.docker_builder import DockerBuilder
-from asyncjobs.image.engine import connect, is_podman
+from asyncjobs.image.engine import connect
 from asyncjobs.image.recipe import BaseImage, Recipe, Repository
 from asyncjobs.image.runtime import Runtime
 from asyncjobs.progress import NullProgress, RecordingProgress
@@ -99,7 +101,7 @@ def test_an_image_is_built_and_pushed_with_the_login_that_was_made_for_it(
     (build,), (push,) = engine.calls("POST", "/build"), engine.calls("POST", "/push")
     assert build.query["t"] == f"{URI}:{recipe.tag}"
     assert build.query["dockerfile"] == ".asyncjobs/Dockerfile"
-    assert f'"BASE_IMAGE": "{BASE}"' in build.query["buildargs"]
+    assert "BASE_IMAGE" not in build.query["buildargs"], "the Dockerfile's own default"
     assert push.path == f"/images/{URI}/push"
     assert push.query["tag"] == recipe.tag
     assert push.login == {"username": "AWS", "password": "fresh"}
@@ -117,6 +119,14 @@ def test_only_arguments_that_the_dockerfile_takes_are_given(engine: FakeEngine, 
     )
     publish(builder, replace(recipe, dockerfile="FROM x\n", own_dockerfile=True))
     assert "secret" not in str(engine.calls("POST", "/build")[1].query)
+
+
+def test_the_base_image_of_the_configuration_is_an_argument_even_where_the_last_stage_has_another(
+    engine: FakeEngine, builder: DockerBuilder, recipe: Recipe
+):
+    text = "ARG BASE_IMAGE=x\nFROM ${BASE_IMAGE} AS build\nFROM other\n"
+    publish(builder, replace(recipe, dockerfile=text, own_dockerfile=True, base_image="mine:1"))
+    assert '"BASE_IMAGE": "mine:1"' in engine.calls("POST", "/build")[0].query["buildargs"]
 
 
 def test_a_base_image_that_is_not_there_as_the_recipe_has_it_is_pulled(
@@ -279,6 +289,7 @@ def test_what_is_not_the_steps_own_fault(
             "another image under that tag",
             "Run it again",
         ),
+        ("tag invalid: tag '16e0' is immutable", TagTakenError, "another image under that tag", "Run it again"),
         (
             "denied: User is not authorized to perform: ecr:PutImage",
             DockerError,
@@ -355,11 +366,27 @@ def test_one_that_goes_away(engine: FakeEngine, builder: DockerBuilder):
         builder.base(BASE, "auto")
 
 
-def test_podman_is_told_by_its_name(engine: FakeEngine):
-    client = connect({"DOCKER_HOST": engine.address})
-    assert not is_podman(client)
-    engine.version = {**engine.version, "Components": [{"Name": "Podman Engine", "Version": "5.0.0"}]}
-    assert is_podman(client)
+def test_podmans_socket_is_used_where_it_is_the_only_one(tmp_path: Path):
+    (tmp_path / "podman").mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "podman" / "podman.sock"))
+        with pytest.raises(NoEngineError) as caught:
+            connect({"XDG_RUNTIME_DIR": str(tmp_path)}, usual=f"unix://{tmp_path}/docker.sock")
+    assert "podman.sock: Connection refused" in caught.value.why
+
+
+@pytest.mark.parametrize("chosen", ["by use", "by name"])
+def test_the_context_that_the_docker_command_uses_is_used(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+):
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"desktop").hexdigest()
+    meta.mkdir(parents=True)
+    endpoint = {"docker": {"Host": engine.address, "SkipTLSVerify": False}}
+    (meta / "meta.json").write_text(json.dumps({"Name": "desktop", "Metadata": {}, "Endpoints": endpoint}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "desktop"} if chosen == "by use" else {}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    client = connect({} if chosen == "by use" else {"DOCKER_CONTEXT": "desktop"}, usual="unix:///nowhere")
+    assert client.version()["Arch"] == "amd64"
     client.close()
 
 

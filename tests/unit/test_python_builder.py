@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from fake_registry import FakeRegistry, Fault, digest_of, error, serving
 from image_parts import ALPINE, DEBIAN, OFFICIAL, make_project, make_wheel
 
 from asyncjobs.errors import ConfigError, DockerError, ExitCode, TagTakenError
-from asyncjobs.image import wheels
+from asyncjobs.image import dockerfile, wheels
 from asyncjobs.image.blobs import BlobCache
 from asyncjobs.image.python_builder import PythonBuilder
 from asyncjobs.image.recipe import Repository
@@ -111,6 +112,12 @@ class TestImage:
         assert "LANG=C.UTF-8" in settings["Env"]
         assert settings["Labels"] == {"from": "base"}
         assert (document["architecture"], document["os"]) == ("amd64", "linux")
+        said = [line.split(" ", 1) for line in dockerfile.ours().rpartition("FROM ")[2].splitlines()]
+        lines = {words[0]: words[1] for words in said if len(words) == 2}
+        assert lines["USER"] == settings["User"]
+        assert lines["WORKDIR"] == settings["WorkingDir"]
+        assert lines["ENTRYPOINT"] == "[]"
+        assert json.loads(lines["CMD"]) == settings["Cmd"]
         assert len(document["rootfs"]["diff_ids"]) == len(document["history"]) == 3
 
     def test_its_programs_start_with_its_python(self, site: Site, tmp_path: Path, index: Path) -> None:
@@ -284,6 +291,13 @@ class TestAgain:
         (tmp_path / "cache" / libraries.replace(":", "-")).unlink()
         assert site.publish(project, repository="other")[0] == digest
 
+    def test_a_cache_whose_files_lost_their_content_is_filled_again(self, site: Site, tmp_path: Path) -> None:
+        project = make_project(tmp_path / "p")
+        digest, _ = site.publish(project)
+        for file in (tmp_path / "cache").iterdir():
+            file.write_bytes(b"")
+        assert site.publish(project, repository="other")[0] == digest
+
     def test_a_new_repository_gets_the_base_from_this_machine(self, site: Site, tmp_path: Path) -> None:
         project = make_project(tmp_path / "p")
         site.publish(project)
@@ -455,10 +469,28 @@ class TestCache:
         with pytest.raises(DockerError, match="cannot be used"):
             BlobCache(tmp_path / "file").get("sha256:1", Path.touch)
 
+    def test_what_two_ask_for_is_made_once(self, tmp_path: Path) -> None:
+        cache, made, both = BlobCache(tmp_path), [], threading.Barrier(2)
+
+        def make(file: Path) -> None:
+            made.append(file)
+            file.write_bytes(b"made")
+
+        def ask() -> None:
+            both.wait()
+            cache.get("sha256:1", make)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
+
     def test_what_was_not_used_for_a_month_goes(self, tmp_path: Path) -> None:
         cache = BlobCache(tmp_path)
         for name in ("old", "used"):
-            cache.get(name, Path.touch)
+            cache.get(name, lambda file: file.write_bytes(b"made"))
         (tmp_path / "tmp-killed").mkdir()
         for path in tmp_path.iterdir():
             os.utime(path, (1000, 1000))

@@ -143,6 +143,18 @@ def test_four_at_once_and_no_more(fake: FakeRegistry, client: Any, tmp_path: Pat
     assert 1 <= fake.most_seen <= 4
 
 
+def test_it_says_how_much_has_gone(fake: FakeRegistry, client: Any, tmp_path: Path) -> None:
+    content = b"x" * 5_000_000
+    (tmp_path / "layer").write_bytes(content)
+    progress = RecordingProgress()
+    with Uploads(client(), "image", progress) as uploads:
+        uploads.add(Blob(digest_of(content), len(content)), lambda: tmp_path / "layer")
+        uploads.finish()
+    said = [event.text for event in progress.events]
+    assert "pushing 0 of 1 layers, 2 of 5 MB" in said
+    assert said[-1] == "pushing 1 of 1 layers, 5 of 5 MB"
+
+
 def test_one_that_fails_is_said(fake: FakeRegistry, client: Any, file: Path) -> None:
     fake.faults.append(Fault("POST", "uploads", 403, error("DENIED", "no"), times=99))
     with Uploads(client(), "image", RecordingProgress()) as uploads:
