@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,6 +91,11 @@ class BlobCache:
                     hint="That folder may be deleted at any time; what is needed of it is made again.",
                 ) from error
             raise DockerError(f"{self.folder} cannot be used.", why=str(error)) from error
+
+    def discard(self, folder: Path) -> None:
+        """Delete a folder of the temporary one meanwhile: on a busy disk a thousand folders take seconds."""
+        gone = folder.rename(self.folder / f"tmp-{uuid.uuid4().hex}")
+        threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
 
     def clear(self, now: float) -> None:
         """Delete what nothing has used for a month, and what killed runs have left.

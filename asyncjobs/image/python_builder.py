@@ -132,6 +132,7 @@ class PythonBuilder:
             asked = recipe.project / needs.REQUIREMENTS if required else None
             wheels.install(asked, runtime, python, recipe.architecture, folder / "installed", self._uv)
             layer = write_layer(wheels.installed(folder / "installed", python), folder / "layer")
+            self._cache.discard(folder / "installed")
             self._cache.keep(folder / "layer", layer.blob.digest)
             (folder / "key").write_text(json.dumps(asdict(layer)), encoding="utf-8")
             self._cache.keep(folder / "key", key)

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin
@@ -101,7 +101,7 @@ class Transport:
         method: str,
         url: str,
         *,
-        accepts: Iterable[int],
+        accepts: Collection[int],
         purpose: str = "pull",
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Body] | None = None,
@@ -119,13 +119,12 @@ class Transport:
             RefusedError: Any status that is not in `accepts`.
             DockerError: TLS, or a login that cannot be done.
         """
-        wanted = set(accepts)
         sent = self._authorization.get(purpose)
         answer = self._send(method, url, headers, sent, body, stream)
         if answer.status == 401 and self._log_in(answer.headers.get("www-authenticate", ""), purpose, sent):
             answer.release_conn()
             answer = self._send(method, url, headers, self._authorization.get(purpose), body, stream)
-        if answer.status in wanted:
+        if answer.status in accepts:
             return answer
         raise self._failure(answer)
 

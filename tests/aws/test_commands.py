@@ -14,7 +14,7 @@ from asyncjobs.cli import app, hoist
 from asyncjobs.names import Names
 
 NAMES = Names("demo", "123456789012", "eu-west-1")
-IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/asyncjobs-demo@sha256:" + "0" * 64
+IMAGE = "registry.example.com/worker@sha256:" + "0" * 64
 UP = ("up", "--image", IMAGE, "--no-wait")
 
 
@@ -113,8 +113,27 @@ def test_two_regions_hold_two_stacks_of_one_name(run: Any):
     run("--region", "eu-west-1", "down", "--yes")
 
 
-def test_without_an_image_there_is_nothing_to_run(run: Any):
-    assert "--image URI" in run("up", check=3).stderr
+@pytest.mark.parametrize("own", [True, False])
+def test_without_an_engine_a_build_that_takes_one_ends_before_anything_is_made(
+    run: Any, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    if own:
+        (tmp_path / "project" / "Dockerfile").write_text("FROM scratch\n")
+    said = run("up", *([] if own else ["--builder", "docker"]), check=8).stderr
+    assert "There is no Docker engine." in said
+    assert clients.dynamodb.list_tables()["TableNames"] == []
+    assert clients.ecr.describe_repositories()["repositories"] == []
+
+
+def test_what_builds_is_docker_or_python(run: Any):
+    assert "docker or python" in run("up", "--builder", "kaniko", check=2).stderr
+
+
+def test_an_image_that_is_not_in_its_repository_ends_it_too(run: Any, clients: Clients):
+    uri = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/theirs:1"
+    assert f"There is no image {uri}." in run("up", "--image", uri, check=3).stderr
+    assert clients.dynamodb.list_tables()["TableNames"] == []
 
 
 def put_job(clients: Clients, status: str, **attributes: Any) -> str:
