@@ -118,7 +118,7 @@ def test_the_image_holds_the_worker_and_the_handler_and_nothing_to_build_or_test
     names = set(added)
     assert {"app/handler.py", "venv/bin/python"} <= names
     packages = {name.split("/site-packages/")[1].split("/")[0] for name in names if "/site-packages/" in name}
-    assert {"asyncjobs", "aiohttp", "boto3", "psutil"} <= packages
+    assert {"asyncjobs", "boto3", "httptools", "orjson", "psutil"} <= packages
     assert not packages & {"pip", "setuptools", "wheel", "typer", "rich", "docker", "pydantic", "pytest"}
     ours = {name for name in names if name.startswith("app/") or "/site-packages/asyncjobs/" in name}
     assert not [name for name in ours if "test" in name.rpartition("/")[2] or "/tests/" in name or ".env" in name]

