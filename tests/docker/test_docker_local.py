@@ -139,7 +139,7 @@ print(status("/"), status("/v2/"), status("/_asyncjobs/stacks"), status("/_async
 
 def test_a_crashed_container_is_replaced_and_its_job_done_by_the_next(stack: Stack) -> None:
     (before,) = until(stack.one_container)
-    job_id = stack.submit(name="survivor", seconds=3)
+    job_id = stack.submit(name="survivor", seconds=60)
     until(lambda: stack.job(job_id)["status"] == "RUNNING")
     before.kill()
     after = until(lambda: [each for each in stack.containers() if each.id != before.id])
@@ -157,7 +157,7 @@ def test_scale(stack: Stack) -> None:
 
 def test_a_task_that_is_stopped_finishes_its_job_first(stack: Stack) -> None:
     (container,) = until(stack.one_container)
-    job_id = stack.submit(name="last orders", seconds=4)
+    job_id = stack.submit(name="last orders", seconds=15)
     until(lambda: stack.job(job_id)["status"] == "RUNNING")
     arn = container.labels["com.amazonaws.ecs.task-arn"]
     stack.aws.ecs.stop_task(cluster=CLUSTER, task=arn)
