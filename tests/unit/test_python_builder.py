@@ -118,6 +118,7 @@ class TestImage:
         assert lines["WORKDIR"] == settings["WorkingDir"]
         assert lines["ENTRYPOINT"] == "[]"
         assert json.loads(lines["CMD"]) == settings["Cmd"]
+        assert {lines["VOLUME"]: {}} == settings["Volumes"] == {"/tmp": {}}
         assert len(document["rootfs"]["diff_ids"]) == len(document["history"]) == 3
 
     def test_its_programs_start_with_its_python(self, site: Site, tmp_path: Path, index: Path) -> None:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from asyncjobs.worker.workspace import PREFIX, workspace
+import pytest
+
+from asyncjobs.worker.workspace import PREFIX, NoWorkspaceError, workspace
 
 WORKER = """
 import sys
@@ -60,3 +62,10 @@ def test_what_is_not_a_worker_s_folder_is_left_alone(tmp_path: Path):
     with workspace(tmp_path):
         pass
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_where_nothing_can_be_written_it_says_what_to_do(tmp_path: Path):
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(NoWorkspaceError, match=r"file: Not a directory\. .*`VOLUME /tmp`"), workspace(file):
+        pass
