@@ -11,7 +11,7 @@ demo: .venv/local
 	.venv/bin/asyncjobs demo
 
 test: .venv/dev check
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev
 	.venv/bin/ruff check $(SOURCES)

@@ -9,8 +9,10 @@ from typing import Any
 
 import boto3
 import pytest
+import urllib3
 from botocore.config import Config as BotoConfig
 from deployed_api import REGION, free_port, wait_for_port
+from projects import Stack, family, make_stack
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,27 @@ def aws(aws_endpoint: str) -> Iterator[Callable[[str], Any]]:
             return made
 
         yield client
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One that is up, for the tests of one file."""
+    base = tmp_path_factory.mktemp("journey")
+    stack = make_stack(base / "project", base / "state", "journey")
+    stack.run("up", "--local")
+    yield stack
+    stack.run("down", "--yes")
+    assert family(stack.state) == []
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[urllib3.PoolManager]:
+    pool = urllib3.PoolManager(retries=False)
+    yield pool
+    pool.clear()
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> tuple[str, dict[str, str]]:
+    info = stack.json("info", "--show-key")
+    return info["apiUrl"], {"x-api-key": info["apiKey"]}

@@ -1,0 +1,25 @@
+"""The order of the files: with `--dist loadfile` one that begins last is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+# The longest first, as they are done by `-n 2`; the order within a file is its own.
+LONGEST = (
+    "test_docker_local.py",
+    "test_journey_stacks.py",
+    "test_journey_jobs.py",
+    "test_journey_engine.py",
+    "test_behaviours.py",
+    "test_docker_image.py",
+    "test_frontend.py",
+    "test_docker_local_python.py",
+    "test_python_image.py",
+    "test_commands.py",
+    "test_neighbours.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
