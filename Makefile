@@ -22,7 +22,7 @@ format: .venv/dev
 	.venv/bin/ruff check --fix $(SOURCES)
 	.venv/bin/ruff format $(SOURCES)
 
-# Every point at which `up` or `down` can be killed, and 20 pairs of `up` at once; `make test` tries every ninetieth, and one pair.
+# Every point at which `up` or `down` can be killed, and 20 pairs of `up` at once; `make test` tries one point in 120, and one pair.
 crash: .venv/dev
 	CRASH_EVERY=1 PAIRS=20 .venv/bin/python -m pytest -n 2 tests/aws/test_crash.py tests/aws/test_neighbours.py
 

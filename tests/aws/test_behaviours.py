@@ -216,7 +216,6 @@ def test_what_does_not_pass_fails_at_once_with_code_resource_and_next_step(
     assert error.hint
     assert error.details["failed"][0]["call"] == operation
     assert error.details["failed"][0]["code"].startswith(refusal.code)
-    up(session())
     down(session())
     assert inventory() == {}
 
