@@ -146,8 +146,10 @@ def measure(
             version = contender.publish(project, own_base, f"{host}/{name}")
             figures.seconds[step].append(time.perf_counter() - began)
         figures.megabytes = pushed(host, name, version, own_base)
-        for image in (f"{host}/{name}:1", own_base):
-            subprocess.run(["docker", "rmi", "-f", image], capture_output=True, check=False)
+        for repository in (f"{host}/{name}", own_base):
+            listed = ["docker", "images", "--quiet", "--no-trunc", repository]
+            images = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+            subprocess.run(["docker", "rmi", "--force", *images], capture_output=True, check=False)
 
 
 def labelled(base: str, host: str, name: str, folder: Path, bundle: Path | None) -> str:
