@@ -58,7 +58,9 @@ class Output:
     def say(self, text: str) -> None:
         """A line to the person."""
         if not self.quiet:
-            print(text, file=self.stderr, flush=True)
+            # In one piece: a handler's output and its progress come from two threads.
+            self.stderr.write(f"{text}\n")
+            self.stderr.flush()
 
     def error(self, error: AsyncJobsError) -> None:
         """What happened, why, and what to do next."""
