@@ -67,7 +67,7 @@ def test_queue_attributes_that_change_slowly_are_set_again_and_no_more(empty_acc
     behave(ours, [slow])
     up(ours)
     up(ours)
-    assert up(ours, retention={"queue_days": 7}).changed == ["bucket", "queue", "api"]
+    assert up(ours, retention={"queue_days": 7}).changed in (["bucket", "queue", "api"], ["queue", "bucket", "api"])
     # For up to a minute SQS answers the old ones: setting the same again does no harm.
     assert up(ours, retention={"queue_days": 7}).changed == ["queue"]
     CLOCK.sleep(60)

@@ -125,7 +125,9 @@ def test_a_job_that_has_ended_is_run_again(stack: Stack):
     job_id = stack.submit("hello")
     stack.run("status", job_id, "--follow")
     first = stack.json("status", job_id)
-    assert stack.json("retry", job_id) == {"jobId": job_id, "status": "QUEUED"}
+    retried = stack.json("retry", job_id)
+    # A worker that was fast enough has it by now, or has ended it.
+    assert (retried["jobId"], retried["status"] in {"QUEUED", "RUNNING", "SUCCEEDED"}) == (job_id, True)
     stack.run("status", job_id, "--follow")
     again = stack.json("status", job_id)
     assert again["result"] == first["result"]
