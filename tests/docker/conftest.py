@@ -5,15 +5,14 @@ from __future__ import annotations
 import fcntl
 import platform
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
+from loopback import await_port, free_port
 
 from asyncjobs.errors import NoEngineError
 from asyncjobs.image.engine import connect
@@ -91,7 +90,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as process,
     ):
         try:
-            _await_port(address, process)
+            await_port(address, process)
             yield address
         finally:
             process.terminate()
@@ -105,23 +104,3 @@ def pushed_base(engine: DockerClient, registry: str, base_image: str) -> Iterato
     engine.images.push(name, "3")
     yield f"{name}:3"
     engine.images.remove(f"{name}:3")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _await_port(address: str, process: subprocess.Popen[bytes]) -> None:
-    host, _, port = address.partition(":")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError("the registry did not start")

@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import _await_port, free_port
 from docker import DockerClient
+from loopback import await_port, free_port
 from test_docker_image import ENVIRONMENT, output, start, wait_until_well
 
 from asyncjobs.image.blobs import BlobCache
@@ -155,7 +155,7 @@ def ecr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     command = [sys.executable, "-m", "hypercorn", "ministack.app:app", "--bind", address]
     with subprocess.Popen(command, env={**os.environ, **settings}, cwd=tmp_path_factory.mktemp("ecr")) as process:
         try:
-            _await_port(address, process)
+            await_port(address, process)
             client = boto3.client(
                 "ecr",
                 endpoint_url=f"http://{address}",
