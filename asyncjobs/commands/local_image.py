@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,15 +11,14 @@ from asyncjobs.aws import Clients
 from asyncjobs.commands.target import TasksAs
 from asyncjobs.config import Config
 from asyncjobs.errors import ConfigError, DockerError, NoEngineError
-from asyncjobs.image.recipe import Architecture, BuilderName
+from asyncjobs.image.architecture import this_machine
+from asyncjobs.image.recipe import BuilderName
 from asyncjobs.local.control import LocalEngine
 from asyncjobs.local.image import ProcessImages
 from asyncjobs.names import Names
 from asyncjobs.progress import Event, Progress
 from asyncjobs.provision.image import GivenImage
 from asyncjobs.provision.resource import Inputs, Resource, State
-
-_ARCHITECTURES: dict[str, Architecture] = {"x86_64": "x86_64", "amd64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 
 
 class LocalImages:
@@ -82,17 +80,13 @@ class LocalImages:
             )
         if self._image:
             wanted = config.worker.architecture
-            return GivenImage(self._image, _machine() if wanted == "auto" else wanted)
+            return GivenImage(self._image, this_machine() if wanted == "auto" else wanted)
         # Only here: the Docker SDK takes a tenth of a second to import.
         from asyncjobs.commands.build import built_image
 
         built = built_image(self._clients, self._names, project, config, progress, self._builder)
         built.look_up()
         return built
-
-
-def _machine() -> Architecture:
-    return _ARCHITECTURES.get(platform.machine().lower(), "x86_64")
 
 
 class Snapshot:
@@ -127,7 +121,7 @@ class Snapshot:
 
     @staticmethod
     def _state(reference: str) -> State:
-        return State({"uri": reference, "architecture": _machine()})
+        return State({"uri": reference, "architecture": this_machine()})
 
 
 class EveryImage:

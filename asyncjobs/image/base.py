@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import platform
 import posixpath
 import re
 import tarfile
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asyncjobs.errors import DockerError
+from asyncjobs.image.architecture import OF_IMAGES, Architecture, this_machine
 from asyncjobs.image.blobs import BlobCache
 from asyncjobs.image.oci import Layer, layers_of
-from asyncjobs.image.recipe import Architecture
 from asyncjobs.image.refusals import wrong_architecture
 from asyncjobs.image.registry import Blob, Registry, digest_of
 
 # The registries' names: https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md
-_NAMES: dict[str, Architecture] = {"amd64": "x86_64", "arm64": "arm64"}
 _ELSEWHERE = "Take another `base_image`, or a machine with a Docker engine and `--builder docker`."
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON = re.compile(r"(?:.*/)?bin/python3(?:\.\d+)?\Z")
@@ -138,14 +136,14 @@ def look_up(
         known: entry["digest"]
         for entry in document["manifests"]
         if (where := entry.get("platform") or {}).get("os") == "linux"
-        and (known := _NAMES.get(where.get("architecture", "")))
+        and (known := OF_IMAGES.get(where.get("architecture", "")))
     }
     _, part = _manifest(registry, parts[_chosen(name, wanted, parts)], cache)
     return digest, _image(name, registry, part, cache)
 
 
 def _chosen(name: str, wanted: Architecture | Literal["auto"], offered: Iterable[Architecture]) -> Architecture:
-    own: Architecture = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+    own = this_machine()
     has = sorted(offered)
     first = wanted if wanted != "auto" or not has else own if own in has else has[0]
     if first not in has:
@@ -165,7 +163,7 @@ def _image(name: str, registry: Registry, manifest: dict[str, Any], cache: BlobC
     try:
         blob = Blob(manifest["config"]["digest"], manifest["config"]["size"])
         config = _document(_file(registry, blob, cache).read_bytes(), registry)
-        architecture = _NAMES[config["architecture"]]
+        architecture = OF_IMAGES[config["architecture"]]
         return Base(name, registry, cache, architecture, config, tuple(layers_of(manifest, config)))
     except (KeyError, TypeError, ValueError) as error:
         raise DockerError(

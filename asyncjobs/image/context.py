@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from pathlib import PurePosixPath
 from typing import IO
 
+from asyncjobs.image.archive import add_file, add_folder
 from asyncjobs.image.recipe import Recipe, content
 
 FOLDER = ".asyncjobs"
@@ -29,30 +29,10 @@ def write_context(recipe: Recipe, stream: IO[bytes]) -> None:
     names = sorted({*recipe.files, *given})
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for folder in _folders(names):
-            archive.addfile(_entry(folder, tarfile.DIRTYPE, 0o755))
+            add_folder(archive, folder)
         for name in names:
-            if name in given:
-                _add(archive, name, "-", given[name])
-            else:
-                _add(archive, name, *content(recipe.project / name))
+            add_file(archive, (name, "-", given[name]) if name in given else (name, *content(recipe.project / name)))
 
 
 def _folders(names: list[str]) -> list[str]:
     return sorted({str(parent) for name in names for parent in PurePosixPath(name).parents if str(parent) != "."})
-
-
-def _add(archive: tarfile.TarFile, name: str, mode: str, data: bytes) -> None:
-    if mode == "link":
-        entry = _entry(name, tarfile.SYMTYPE, 0o777)
-        entry.linkname = data.decode("utf-8", "surrogateescape")
-        archive.addfile(entry)
-        return
-    entry = _entry(name, tarfile.REGTYPE, 0o755 if mode == "x" else 0o644)
-    entry.size = len(data)
-    archive.addfile(entry, io.BytesIO(data))
-
-
-def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.mode, entry.mtime = kind, mode, 0
-    return entry

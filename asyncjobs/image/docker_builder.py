@@ -15,14 +15,15 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from docker.errors import APIError
 
-from asyncjobs.errors import ConfigError, DockerError
+from asyncjobs.errors import DockerError
 from asyncjobs.image import dockerfile, refusals
+from asyncjobs.image.architecture import BY_ANY_NAME, Architecture
 from asyncjobs.image.context import DOCKERFILE, write_context
 from asyncjobs.image.engine import said_by, translated, whole
-from asyncjobs.image.engine_bases import ARCHITECTURES, PLATFORMS, STEP, EngineBases, registry_digest
+from asyncjobs.image.engine_bases import PLATFORMS, STEP, EngineBases, registry_digest
 from asyncjobs.image.layers import Layers
 from asyncjobs.image.prepare import BASE_ARGUMENT
-from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
+from asyncjobs.image.recipe import BaseImage, BuilderName, Recipe, Repository
 from asyncjobs.progress import Event, Progress
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class DockerBuilder:
                 decode=True,
             )
             self._follow(lines, recipe, progress)
-        built = ARCHITECTURES.get(str(self._api.inspect_image(name).get("Architecture")))
+        built = BY_ANY_NAME.get(str(self._api.inspect_image(name).get("Architecture")))
         if built != recipe.architecture:
             raise DockerError(
                 f"The image came out for {built}, not for {recipe.architecture}.",
@@ -165,11 +166,7 @@ class DockerBuilder:
 
 def _write(recipe: Recipe, tag: str, stream: IO[bytes]) -> None:
     write_context(recipe, stream)
-    if recipe.tag != tag:
-        # What is about to be built would carry the tag of something else, and could never be replaced.
-        raise ConfigError(
-            "The project changed while its image was about to be built.", hint="Run `asyncjobs up` again."
-        )
+    recipe.check(tag)
     stream.seek(0)
 
 

@@ -10,9 +10,10 @@ from docker.errors import APIError, ImageNotFound
 
 from asyncjobs.errors import DockerError
 from asyncjobs.image import refusals
+from asyncjobs.image.architecture import BY_ANY_NAME, Architecture
 from asyncjobs.image.engine import said_by, translated, whole
 from asyncjobs.image.layers import Layers
-from asyncjobs.image.recipe import Architecture, BaseImage
+from asyncjobs.image.recipe import BaseImage
 from asyncjobs.image.reference import parse
 from asyncjobs.progress import Event, NullProgress, Progress
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 STEP = "image"
-ARCHITECTURES: dict[str, Architecture] = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 PLATFORMS: dict[Architecture, str] = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 _EMULATION_SECONDS = 60
 
@@ -34,9 +34,9 @@ class EngineBases:
     def architecture(self) -> Architecture:
         """The engine's own."""
         name = self._api.version().get("Arch", "")
-        if name not in ARCHITECTURES:
+        if name not in BY_ANY_NAME:
             raise DockerError(f"The Docker engine runs on {name}.", why="Fargate has x86_64 and arm64.")
-        return ARCHITECTURES[name]
+        return BY_ANY_NAME[name]
 
     def find(self, reference: str, architecture: Architecture | Literal["auto"]) -> BaseImage:
         """An image as its registry has it now; "auto" is the engine's architecture.
@@ -89,7 +89,7 @@ class EngineBases:
             if local is None:
                 raise refusals.pull_refused(reference, said_by(error), wanted) from error
             return _copy(local, reference, wanted)
-        names = (ARCHITECTURES.get(one.get("architecture", "")) for one in found.get("Platforms") or [])
+        names = (BY_ANY_NAME.get(one.get("architecture", "")) for one in found.get("Platforms") or [])
         has = sorted({name for name in names if name})
         if has and wanted not in has:
             raise refusals.wrong_architecture(reference, wanted, " and ".join(has))
@@ -125,7 +125,7 @@ class EngineBases:
         if local is None:
             return False
         digests = (local["Id"], registry_digest(local, base.reference))
-        return base.digest in digests and ARCHITECTURES.get(str(local.get("Architecture"))) == base.architecture
+        return base.digest in digests and BY_ANY_NAME.get(str(local.get("Architecture"))) == base.architecture
 
 
 def registry_digest(image: Mapping[str, Any], reference: str) -> str | None:
@@ -144,7 +144,7 @@ def registry_digest(image: Mapping[str, Any], reference: str) -> str | None:
 def _copy(local: Mapping[str, Any], reference: str, wanted: Architecture) -> BaseImage:
     """The image that the engine itself has."""
     name = str(local.get("Architecture"))
-    has = ARCHITECTURES.get(name)
+    has = BY_ANY_NAME.get(name)
     if has != wanted:
         raise refusals.wrong_architecture(reference, wanted, has or name)
     # Its own id is a digest of its content too.

@@ -6,7 +6,6 @@ what is there already costs one question.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import time
@@ -19,12 +18,14 @@ from typing import Any, Literal
 from docker import auth
 from docker.errors import DockerException
 
-from asyncjobs.errors import ConfigError, DockerError
+from asyncjobs.errors import DockerError
 from asyncjobs.image import needs, wheels
+from asyncjobs.image.architecture import Architecture
+from asyncjobs.image.archive import Entry
 from asyncjobs.image.base import Base, Python, look_up
 from asyncjobs.image.blobs import BlobCache
-from asyncjobs.image.oci import Entry, Layer, make_config, make_manifest, write_layer
-from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository, content
+from asyncjobs.image.oci import Layer, make_config, make_manifest, write_layer
+from asyncjobs.image.recipe import BaseImage, BuilderName, Recipe, Repository, content, fingerprint
 from asyncjobs.image.reference import DOCKER_HUB, parse
 from asyncjobs.image.registry import Blob, Registry, digest_of
 from asyncjobs.image.uploads import Uploads
@@ -100,7 +101,7 @@ class PythonBuilder:
             config = make_config(base.config, [(libraries, "libraries"), (code, "code")], _settings(base))
             (folder / "config").write_bytes(config)
             uploads.add(Blob(digest_of(config), len(config)), lambda: folder / "config")
-            _check_unchanged(recipe, tag)
+            recipe.check(tag)
             uploads.finish()
             manifest = make_manifest(config, [*base.layers, libraries, code])
             registry.tag(tag, manifest)
@@ -147,22 +148,15 @@ def _layer(document: bytes) -> Layer:
 
 
 def _key(recipe: Recipe, python: Python, required: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
     parts = [_FORMAT, recipe.architecture, *map(str, asdict(python).values())]
     parts += [recipe.runtime.version, *recipe.runtime.requirements]
-    for part in [*(part.encode() for part in parts), *(part for pair in required.items() for part in pair)]:
-        data = part if isinstance(part, bytes) else part.encode()
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return f"libraries-{digest.hexdigest()}"
+    return f"libraries-{fingerprint([*parts, *(part for pair in required.items() for part in pair)])}"
 
 
 def _code(recipe: Recipe, python: Python) -> Iterator[Entry]:
     """asyncjobs and the project. What changes most is a small layer of its own."""
     for name in recipe.files:
-        try:
-            yield f"{_APP}/{name}", *content(recipe.project / name)
-        except OSError as error:
-            raise ConfigError(f"{name} cannot be read.", why=str(error)) from error
+        yield f"{_APP}/{name}", *content(recipe.project / name)
     with zipfile.ZipFile(io.BytesIO(recipe.runtime.wheel())) as wheel:
         for name in sorted(wheel.namelist()):
             yield f"{wheels.site_packages(python)}/{name}", "-", wheel.read(name)
@@ -172,16 +166,6 @@ def _settings(base: Base) -> dict[str, Any]:
     inherited = dict(line.partition("=")[::2] for line in (base.config.get("config") or {}).get("Env") or [])
     variables = {**inherited, **_VARIABLES, "PATH": f"/{wheels.VENV}/bin:{base.path}"}
     return {**_SETTINGS, "Env": [f"{name}={value}" for name, value in variables.items()]}
-
-
-def _check_unchanged(recipe: Recipe, tag: str) -> None:
-    try:
-        changed = recipe.tag != tag
-    except OSError as error:
-        raise ConfigError("A file of the project cannot be read.", why=str(error)) from error
-    if changed:
-        # What was built would carry the tag of something else, and could never be replaced.
-        raise ConfigError("The project changed while its image was built.", hint="Run `asyncjobs up` again.")
 
 
 def _login(host: str) -> tuple[str, str] | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from asyncjobs.errors import ConfigError
+from asyncjobs.image.architecture import Architecture
 from asyncjobs.image.runtime import Runtime
 from asyncjobs.progress import Progress
 
-Architecture = Literal["x86_64", "arm64"]
 BuilderName = Literal["docker", "python"]
 
 
@@ -85,20 +86,34 @@ class Recipe:
         Raises:
             ConfigError: A file of the project cannot be read.
         """
-        digest = hashlib.sha256()
+        return fingerprint(self._parts())[:32]
 
-        def add(*parts: str | bytes) -> None:
-            for part in parts:
-                data = os.fsencode(part) if isinstance(part, str) else part
-                digest.update(len(data).to_bytes(8, "big") + data)
+    def check(self, tag: str) -> None:
+        """Raises ConfigError where the project is not what the tag was made of.
 
-        add("asyncjobs image 1", self.architecture, self.dockerfile)
-        add(*(part for base in self.bases for part in (base.reference, base.digest)))
-        add(self.runtime.version, *self.runtime.requirements)
-        add(*(part for file in self.runtime.files for part in file))
+        What is built would carry the tag of something else, and could never be replaced.
+        """
+        if self.tag != tag:
+            raise ConfigError("The project changed while its image was built.", hint="Run `asyncjobs up` again.")
+
+    def _parts(self) -> Iterator[str | bytes]:
+        yield from ("asyncjobs image 1", self.architecture, self.dockerfile)
+        for base in self.bases:
+            yield from (base.reference, base.digest)
+        yield from (self.runtime.version, *self.runtime.requirements)
+        for file in self.runtime.files:
+            yield from file
         for name in self.files:
-            add(name, *content(self.project / name))
-        return digest.hexdigest()[:32]
+            yield from (name, *content(self.project / name))
+
+
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """A SHA-256 in hexadecimal that also tells where each part ends."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = os.fsencode(part) if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
 
 
 def content(file: Path) -> tuple[str, bytes]:

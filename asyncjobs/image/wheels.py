@@ -20,9 +20,10 @@ from importlib.metadata import PathDistribution
 from pathlib import Path
 
 from asyncjobs.errors import DockerError
+from asyncjobs.image.architecture import Architecture
+from asyncjobs.image.archive import Entry
 from asyncjobs.image.base import Python
-from asyncjobs.image.oci import Entry
-from asyncjobs.image.recipe import Architecture, content
+from asyncjobs.image.recipe import content
 
 VENV = "venv"
 _PIP = """

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from asyncjobs.aws import is_denied
 from asyncjobs.errors import ConfigError
-from asyncjobs.image.recipe import Architecture
+from asyncjobs.image.architecture import OF_IMAGES, Architecture
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
@@ -28,7 +28,6 @@ _URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/"
     r"(?P<name>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>.+))?\Z"
 )
-_NAMES: dict[str, Architecture] = {"amd64": "x86_64", "arm64": "arm64"}
 _DEFAULT: Architecture = "x86_64"
 
 
@@ -84,7 +83,7 @@ def _architectures(uri: str, ecr: ECRClient) -> list[Architecture]:
             raise
         return []
     # An index holds attestations besides, whose platform is "unknown".
-    names = [_NAMES.get((one.get("platform") or one).get("architecture", "")) for one in found]
+    names = [OF_IMAGES.get((one.get("platform") or one).get("architecture", "")) for one in found]
     return list(dict.fromkeys(name for name in names if name))
 
 

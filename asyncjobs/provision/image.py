@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from asyncjobs.errors import ProvisionError, TagTakenError, TokenExpiredError
 from asyncjobs.image.recipe import Builder, Recipe, Repository
+from asyncjobs.image.reference import is_loopback
 from asyncjobs.progress import Event, Progress
 from asyncjobs.provision.given_image import MANIFEST_TYPES
 from asyncjobs.provision.resource import Inputs, State
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
-
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class GivenImage:
@@ -132,8 +131,7 @@ class BuiltImage:
         """With a token of now: one that Docker keeps may be older than the twelve hours that it lasts."""
         token = self._ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
         username, _, password = base64.b64decode(token).decode().partition(":")
-        host = uri.split("/")[0].rpartition(":")[0] or uri.split("/")[0]
-        return Repository(uri, username, password, insecure=host in _LOOPBACK)
+        return Repository(uri, username, password, insecure=is_loopback(uri.partition("/")[0]))
 
     def _find(self, tag: str) -> str | None:
         answer = self._ecr.batch_get_image(

@@ -13,7 +13,8 @@ from sessions import ACCOUNT, REGION
 
 from asyncjobs.aws import Clients
 from asyncjobs.errors import DockerError
-from asyncjobs.image.recipe import Architecture, BaseImage, BuilderName, Recipe, Repository
+from asyncjobs.image.architecture import Architecture
+from asyncjobs.image.recipe import BaseImage, BuilderName, Recipe, Repository
 from asyncjobs.image.runtime import Runtime
 from asyncjobs.progress import Progress, RecordingProgress
 from asyncjobs.provision.image import BuiltImage

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker import DockerClient
-from docker.models.containers import Container
 from docker.types import Mount
+from worker_containers import ENVIRONMENT, check_that_it_starts_hardened_and_ends_on_sigterm, output, start
 
 from asyncjobs.config import Worker
 from asyncjobs.errors import DockerError
@@ -138,64 +137,8 @@ def test_the_address_of_a_private_index_is_not_in_the_image(engine: DockerClient
     assert SECRET not in json.dumps(found.attrs)
 
 
-def start(
-    engine: DockerClient, image: str, *command: str, mounts: Sequence[Mount] = (), **environment: str
-) -> Container:
-    """As the task definition has it run. Removed with `v=True`: the image declares a volume."""
-    return engine.containers.run(
-        image,
-        list(command) or None,
-        detach=True,
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        mounts=list(mounts),
-        network_mode="none",
-        environment=environment,
-    )
-
-
-def output(engine: DockerClient, image: str, *command: str) -> bytes:
-    """What a program printed that must have ended well. The SDK's `run` would leave the image's volume behind."""
-    container = start(engine, image, *command)
-    try:
-        assert container.wait(timeout=60)["StatusCode"] == 0, container.logs()
-        return container.logs(stderr=False)
-    finally:
-        container.remove(v=True, force=True)
-
-
-ENVIRONMENT = {
-    "ASYNCJOBS_STACK": "demo",
-    "ASYNCJOBS_HANDLER": "handler:handle",
-    "ASYNCJOBS_QUEUE_URL": "http://127.0.0.1:9/000000000000/q",
-    "ASYNCJOBS_DEAD_LETTER_QUEUE_URL": "http://127.0.0.1:9/000000000000/dlq",
-    "ASYNCJOBS_TABLE": "t",
-    "ASYNCJOBS_BUCKET": "b",
-    "ASYNCJOBS_HEALTH_PORT": "8321",
-    "ASYNCJOBS_STOP_TIMEOUT": "5",
-    "AWS_REGION": "eu-west-1",
-    "AWS_DEFAULT_REGION": "eu-west-1",
-    "AWS_ACCESS_KEY_ID": "x",
-    "AWS_SECRET_ACCESS_KEY": "x",
-    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-}
-
-
-def test_it_starts_read_only_without_capabilities_and_ends_on_sigterm(engine: DockerClient, image: str):
-    container = start(engine, image, **ENVIRONMENT)
-    try:
-        wait_until_well(container)
-        assert container.exec_run(["python", "-c", "import os; print(os.getuid())"]).output.split() == [b"10001"]
-        status = container.exec_run(["python", "-c", "print(open('/proc/1/status').read())"]).output.decode()
-        assert "CapEff:\t0000000000000000" in status
-        assert "Name:\tpython" in status, "the worker itself is PID 1"
-        assert container.exec_run(["python", "-c", "open('/app/x', 'w')"]).exit_code == 1
-        container.stop(timeout=20)
-        container.reload()
-        assert container.attrs["State"]["ExitCode"] == 0, container.logs(tail=20)
-    finally:
-        container.remove(v=True, force=True)
+def test_it_starts_read_only_without_capabilities_and_ends_on_sigterm(engine: DockerClient, image: str) -> None:
+    check_that_it_starts_hardened_and_ends_on_sigterm(engine, image)
 
 
 def test_without_a_place_for_temporary_files_it_says_so_and_ends_with_3(engine: DockerClient, image: str):
@@ -206,18 +149,6 @@ def test_without_a_place_for_temporary_files_it_says_so_and_ends_with_3(engine: 
         assert b"its Dockerfile needs `VOLUME /tmp`" in container.logs()
     finally:
         container.remove(v=True, force=True)
-
-
-def wait_until_well(container: Container) -> None:
-    """By the task definition's own health check."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        container.reload()
-        assert container.status != "exited", container.logs(tail=20)
-        if container.exec_run(["python", "-m", "asyncjobs.worker.health"]).exit_code == 0:
-            return
-        time.sleep(0.2)
-    raise TimeoutError(container.logs(tail=20))
 
 
 def test_a_change_of_the_code_alone_keeps_the_layer_of_the_requirements(built: Built, image: str, project: Path):

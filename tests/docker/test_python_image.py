@@ -16,7 +16,7 @@ import boto3
 import pytest
 from docker import DockerClient
 from loopback import await_port, free_port
-from test_docker_image import ENVIRONMENT, output, start, wait_until_well
+from worker_containers import check_that_it_starts_hardened_and_ends_on_sigterm, output
 
 from asyncjobs.image.blobs import BlobCache
 from asyncjobs.image.dockerignore import project_files
@@ -74,19 +74,7 @@ def image(engine: DockerClient, repository: Repository, digest: str) -> Iterator
 
 
 def test_it_starts_read_only_without_capabilities_and_ends_on_sigterm(engine: DockerClient, image: str) -> None:
-    container = start(engine, image, **ENVIRONMENT)
-    try:
-        wait_until_well(container)
-        status = container.exec_run(["python", "-c", "print(open('/proc/1/status').read())"]).output.decode()
-        assert "Uid:\t10001" in status
-        assert "CapEff:\t0000000000000000" in status
-        assert "Name:\tpython" in status, "the worker itself is PID 1"
-        assert container.exec_run(["python", "-c", "open('/app/x', 'w')"]).exit_code == 1
-        container.stop(timeout=20)
-        container.reload()
-        assert container.attrs["State"]["ExitCode"] == 0, container.logs(tail=20)
-    finally:
-        container.remove(v=True, force=True)
+    check_that_it_starts_hardened_and_ends_on_sigterm(engine, image)
 
 
 def test_what_the_project_asks_for_can_be_imported_and_run(engine: DockerClient, image: str) -> None:

@@ -20,9 +20,10 @@ from asyncjobs import __version__
 from asyncjobs.config import Worker
 from asyncjobs.errors import ConfigError
 from asyncjobs.image import dockerfile
+from asyncjobs.image.architecture import Architecture
 from asyncjobs.image.context import write_context
 from asyncjobs.image.prepare import prepare
-from asyncjobs.image.recipe import Architecture, BaseImage, Recipe
+from asyncjobs.image.recipe import BaseImage, Recipe
 from asyncjobs.image.runtime import LIBRARIES, Runtime, runtime
 
 ROOT = Path(__file__).resolve().parents[2]
