@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import boto3
 import pytest
@@ -31,6 +32,21 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{NAMES.repository}@sha256:{'0
 # One for all accounts and runs: a lease that a killed `up` left runs out while the next one waits.
 CLOCK = FakeClock()
 When = Literal["before", "after"]
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SlowClock:
+    """For two runs at once: under the fake clock the one that waits would use up the other's lease while it works."""
+
+    now = staticmethod(time.time)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.1))
 
 
 class Killed(BaseException):
@@ -86,16 +102,21 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def resources(
-    of: boto3.session.Session, names: Names = NAMES, *, progress: Progress | None = None, **sections: Any
+    of: boto3.session.Session,
+    names: Names = NAMES,
+    *,
+    progress: Progress | None = None,
+    clock: Clock = CLOCK,
+    **sections: Any,
 ) -> list[Resource]:
     context = Context(
         Clients(of),
         names,
-        Waiter(progress or NullProgress(), CLOCK.sleep, CLOCK.now),
+        Waiter(progress or NullProgress(), clock.sleep, clock.now),
         Config.model_validate({"worker": {"handler": "handler:handle"}, **sections}),
         lambda api, stage: f"https://{api}.execute-api.{REGION}.amazonaws.com/{stage}",
         wait=False,
-        now=CLOCK.now,
+        now=clock.now,
     )
     return stack_resources(context, GivenImage(IMAGE, "x86_64"))
 

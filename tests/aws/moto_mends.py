@@ -37,6 +37,7 @@ def mend(set_attribute: Setter) -> None:
     _keeps_a_stage_that_is_deployed_to(set_attribute)
     _tags_more_than_stages(set_attribute)
     _tags_scalable_targets(set_attribute)
+    _keeps_the_arn_of_a_policy(set_attribute)
     _keeps_all_of_a_service(set_attribute)
     _tags_buckets_as_they_are_made(set_attribute)
     _blocks_public_access_of_new_buckets(set_attribute)
@@ -121,6 +122,20 @@ def _tags_scalable_targets(set_attribute: Setter) -> None:
         return "{}"
 
     set_attribute(ApplicationAutoScalingResponse, "tag_resource", tag_resource)
+
+
+def _keeps_the_arn_of_a_policy(set_attribute: Setter) -> None:
+    """moto gives a scaling policy that is put again another ARN, so the alarms of the first one act on nothing."""
+    original = ApplicationAutoscalingBackend.put_scaling_policy
+
+    def put_scaling_policy(self: Any, policy_name: str, *args: Any, **settings: Any) -> Any:
+        before = {key: policy.policy_arn for key, policy in self.policies.items()}
+        policy = original(self, policy_name, *args, **settings)
+        (key,) = (key for key, each in self.policies.items() if each is policy)
+        policy.policy_arn = before.get(key, policy.policy_arn)
+        return policy
+
+    set_attribute(ApplicationAutoscalingBackend, "put_scaling_policy", put_scaling_policy)
 
 
 def _keeps_all_of_a_service(set_attribute: Setter) -> None:

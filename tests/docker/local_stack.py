@@ -110,7 +110,7 @@ class Stack:
 
     def containers(self) -> list[Container]:
         """Of this engine, running."""
-        return self.docker.containers.list(filters={"label": self.label})
+        return self.docker.containers.list(filters={"label": self.label}, ignore_removed=True)
 
     def one_container(self) -> list[Container]:
         """Running, when there is just one."""
@@ -153,7 +153,10 @@ class Stack:
         ours = {"label": self.label}
         images = [f"image {image}" for image in self._images()]
         return [
-            *(f"container {each.name}" for each in self.docker.containers.list(all=True, filters=ours)),
+            *(
+                f"container {each.name}"
+                for each in self.docker.containers.list(all=True, filters=ours, ignore_removed=True)
+            ),
             *(f"volume {each.name}" for each in self.docker.volumes.list(filters=ours)),
             *(f"network {each.name}" for each in self.docker.networks.list(filters=ours)),
             *images,
