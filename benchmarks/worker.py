@@ -23,9 +23,30 @@ from worker_bench.contenders import RIVALS_ALL, Contender, asyncjobs
 DELAYS_MS = (5, 10)
 SLOTS = (1, 4, 16, 64)
 MODES = ("thread", "async", "process")
-# Process isolation has a child for each slot: 64 would measure the machine's two cores.
-MAIN_SLOTS = {"thread": 64, "async": 64, "process": 16}
-TIMES_TASKIQ = {"thread": 5, "async": 15}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """One way to run our worker.
+
+    Args:
+        processes: Workers side by side. taskiq and dramatiq have two, as they advise for two cores.
+        times_taskiq: The goal for its jobs a second, as a multiple of taskiq's; 0: it is only reported.
+    """
+
+    mode: str
+    slots: int = 64
+    processes: int = 1
+    times_taskiq: float = 0
+
+
+OURS = (
+    Ours("thread", times_taskiq=5),
+    Ours("async", times_taskiq=5),
+    Ours("async", processes=2, times_taskiq=15),
+    # It has a child for each slot: 64 would measure the machine's two cores.
+    Ours("process", slots=16),
+)
 
 
 @dataclass(frozen=True)
@@ -88,9 +109,11 @@ def main() -> int:
     parser.add_argument("--slots", type=int, metavar="N", help="slots of the thread and async handlers (64)")
     arguments = parser.parse_args()
     extra = dict(setting.split("=", 1) for setting in arguments.env)
-    slots = MAIN_SLOTS | ({"thread": arguments.slots, "async": arguments.slots} if arguments.slots else {})
     effort = QUICK if arguments.quick else FULL
-    ours = {mode: asyncjobs(arguments.asyncjobs, mode, count, extra) for mode, count in slots.items()}
+    ours: dict[Ours, Contender] = {}
+    for one in OURS:
+        slots = arguments.slots if arguments.slots and one.mode != "process" else one.slots
+        ours[one] = asyncjobs(arguments.asyncjobs, one.mode, slots, extra, one.processes)
     wanted = [part for part in arguments.only.split(",") if part]
     contenders = [
         one for one in (*RIVALS_ALL, *ours.values()) if not wanted or any(part in one.name for part in wanted)
@@ -101,9 +124,9 @@ def main() -> int:
         sys.stdout.write(f"\n{delay_ms} ms a call:\n\n{report.table(results)}\n")
         found = [
             goal
-            for mode, times in TIMES_TASKIQ.items()
-            if ours[mode] in results
-            for goal in report.goals(ours[mode], results, times)
+            for one, contender in ours.items()
+            if one.times_taskiq and contender in results
+            for goal in report.goals(contender, results, one.times_taskiq, one.processes)
         ]
         if found:
             sys.stdout.write(f"\n{report.goals_table(found)}\n")

