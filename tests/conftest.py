@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-# The longest first, as they are done by `-n 2`; the order within a file is its own.
+# The longest first, as they are done by `-n 4`; the order within a file is its own.
 LONGEST = (
     "test_docker_local.py",
+    "test_journey_engine.py",
     "test_journey_stacks.py",
     "test_journey_jobs.py",
-    "test_journey_engine.py",
-    "test_behaviours.py",
-    "test_docker_image.py",
     "test_frontend.py",
     "test_docker_local_python.py",
     "test_python_image.py",
+    "test_behaviours.py",
+    "test_job_store.py",
+    "test_docker_image.py",
     "test_commands.py",
+    "test_cli.py",
     "test_neighbours.py",
+    "test_conformance.py",
+    "test_stack.py",
 )
 
 

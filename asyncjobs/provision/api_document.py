@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from asyncjobs.assets import read_template
@@ -138,11 +139,15 @@ def mapping_template(name: str, values: Mapping[str, str | int]) -> str:
     A single line, because what Velocity does with line ends and indentation around directives differs between its
     versions, and a line end inside a form-urlencoded body would become part of a parameter.
     """
+    return _substitute(_folded(name), values)
+
+
+@cache  # one template stands at many content types
+def _folded(name: str) -> str:
     lines = (line.strip() for line in _included(read_template(f"api/{name}")).splitlines())
     kept = (line for line in lines if line and not line.startswith("##"))
     # `#else` before a word would read as another directive's name.
-    folded = "".join(re.sub(r"^#(else|end)\Z", r"#{\1}", line) for line in kept)
-    return _substitute(folded, values)
+    return "".join(re.sub(r"^#(else|end)\Z", r"#{\1}", line) for line in kept)
 
 
 def vtl_literal(text: str) -> str:

@@ -16,6 +16,7 @@ from asyncjobs.provision.context import Context
 from asyncjobs.provision.resource import Inputs, State, require_ours, tag_dict, tag_list
 
 if TYPE_CHECKING:
+    from mypy_boto3_ec2.client import EC2Client
     from mypy_boto3_ec2.type_defs import RouteTableTypeDef, SecurityGroupTypeDef, SubnetTypeDef
 
 
@@ -28,9 +29,13 @@ class Network:
     def __init__(self, context: Context, placement: Placement) -> None:
         self._context = context
         self._placement = placement
-        self._ec2 = context.clients.ec2
         self._name = context.names.security_group
         self.title = f"security group {self._name}"
+
+    @property
+    def _ec2(self) -> EC2Client:
+        # Made when it is needed: its model is the largest of all, and `info` has no use for it.
+        return self._context.clients.ec2
 
     def desired(self, inputs: Inputs) -> Mapping[str, Any]:
         # What goes out is not among them: a group lets everything out from the start, and an operator may know the

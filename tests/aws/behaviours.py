@@ -24,7 +24,7 @@ from botocore.exceptions import ConnectionClosedError
 from fake_clock import FakeClock
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.models import botocore_stubber
-from sessions import onlooker
+from sessions import plain_session
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class TimeToLiveIsSetByAnother(Behaviour):
     def before(self, call: Call) -> Reply | None:
         if call.name != "UpdateTimeToLive":
             return None
-        onlooker().client("dynamodb").update_time_to_live(**call.params)
+        plain_session().client("dynamodb").update_time_to_live(**call.params)
         return self.refuse("ValidationException", "TimeToLive is already enabled")
 
 
@@ -347,7 +347,7 @@ class NamesakesAreAnswered(Behaviour):
     """CreateQueue and CreateCluster of what is there answer it as if they had made it, and tag nothing."""
 
     def before(self, call: Call) -> Reply | None:
-        plain = onlooker()
+        plain = plain_session()
         if call.name == "CreateQueue":
             urls = plain.client("sqs").list_queues(QueueNamePrefix=call.params["QueueName"]).get("QueueUrls", [])
             url = next((url for url in urls if url.endswith(f"/{call.params['QueueName']}")), None)

@@ -10,7 +10,7 @@ from apis import Hosts, boto_hosts, coalescing_hosts, lean_hosts
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
-from sessions import ACCOUNT, REGION, session
+from sessions import ACCOUNT, REGION, read_models_once, session
 from strict import check_calls
 
 from asyncjobs.aws import Clients, Waiter
@@ -26,6 +26,13 @@ from asyncjobs.provision.stack import stack_resources
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/asyncjobs@sha256:{'0' * 64}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        read_models_once(patch)
+        yield
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from fake_clock import FakeClock
 from moto import mock_aws
 from moto_mends import mend
-from sessions import ACCOUNT, REGION, onlooker, session
+from sessions import ACCOUNT, REGION, plain_session
 
 from asyncjobs.aws import Clients, Waiter
 from asyncjobs.config import Config
@@ -134,7 +134,7 @@ def down(of: boto3.session.Session, names: Names = NAMES) -> None:
 def properties() -> dict[str, Mapping[str, Any]]:
     """What the stack's resources are like, by our own reading; generated ids and revisions left out."""
     found: dict[str, Mapping[str, Any]] = {}
-    for resource in resources(onlooker()):
+    for resource in resources(plain_session()):
         state = resource.read()
         if state is not None and resource.step != "image":
             left_out = {"task definition", "network", "stages", "vpc"}
@@ -145,7 +145,7 @@ def properties() -> dict[str, Mapping[str, Any]]:
 def undisturbed() -> tuple[Any, Any]:
     """Inventory and properties of a stack that nothing came in the way of, in an account of its own."""
     with account(pytest.MonkeyPatch()):
-        up(session())
+        up(plain_session())
         return inventory(), properties()
 
 
@@ -159,7 +159,7 @@ def differences(expected: tuple[Any, Any]) -> dict[str, Any]:
 
 def inventory(of: boto3.session.Session | None = None) -> dict[str, list[str]]:
     """Everything there is in the account, by plain listing, whoever owns it; kinds that are empty left out."""
-    aws = (of or onlooker()).client
+    aws = (of or plain_session()).client
     ecs, iam, gateway, scaling = aws("ecs"), aws("iam"), aws("apigateway"), aws("application-autoscaling")
     # moto goes on listing what it calls INACTIVE.
     clusters = [

@@ -22,7 +22,7 @@ from behaviours import (
 )
 from botocore.exceptions import ClientError
 from crash import CLOCK, NAMES, account, differences, down, inventory, resources, undisturbed, up
-from sessions import session
+from sessions import plain_session, session
 
 from asyncjobs.progress import NullProgress, RecordingProgress
 from asyncjobs.provision.context import policy
@@ -93,8 +93,8 @@ def test_a_wait_says_what_for_and_how_long(empty_account: None):
 
 
 def test_a_queue_that_another_up_made_with_other_settings_gets_ours(empty_account: None, clean: Any):
-    late = planned(session())
-    up(session(), retention={"queue_days": 7})
+    late = planned(plain_session())
+    up(plain_session(), retention={"queue_days": 7})
     late()
     assert differences(clean) == {}
 
@@ -106,10 +106,10 @@ def test_an_untagged_queue_that_appears_meanwhile_is_refused(empty_account: None
     late = planned(ours)
     attributes = {}
     if equal:
-        queue = next(one for one in resources(session()) if one.step == "dead-letter-queue")
+        queue = next(one for one in resources(plain_session()) if one.step == "dead-letter-queue")
         wanted = {key: value for key, value in (queue.desired(Inputs({})) or {}).items() if key != "tags"}
         attributes = {key: value if isinstance(value, str) else json.dumps(value) for key, value in wanted.items()}
-    sqs = session().client("sqs")
+    sqs = plain_session().client("sqs")
     url = sqs.create_queue(QueueName=NAMES.dead_letter_queue, Attributes=attributes)["QueueUrl"]
     with pytest.raises(StepsFailedError, match=r"exists and is not this stack's"):
         late()
@@ -120,7 +120,7 @@ def test_an_untagged_cluster_that_appears_meanwhile_is_refused(empty_account: No
     ours = session()
     behave(ours, [NamesakesAreAnswered(CLOCK)])
     late = planned(ours)
-    session().client("ecs").create_cluster(clusterName=NAMES.cluster)
+    plain_session().client("ecs").create_cluster(clusterName=NAMES.cluster)
     with pytest.raises(StepsFailedError, match=r"exists and is not this stack's"):
         late()
 
@@ -130,26 +130,26 @@ def test_a_service_that_another_up_made_is_taken(empty_account: None, clean: Any
     late_session = session()
     behave(late_session, [ServicesAreMadeOnce(CLOCK)])
     late = planned(late_session)
-    up(session(), worker={"handler": "handler:handle", "spot": 50})
+    up(plain_session(), worker={"handler": "handler:handle", "spot": 50})
     late()
     assert differences(clean) == {}
 
 
 def test_a_role_that_somebody_attached_a_policy_to_is_deleted_all_the_same(empty_account: None):
-    up(session())
-    iam = session().client("iam")
+    up(plain_session())
+    iam = plain_session().client("iam")
     theirs = iam.create_policy(PolicyName="theirs", PolicyDocument=json.dumps(NOTHING))["Policy"]["Arn"]
     iam.attach_role_policy(RoleName=NAMES.task_role, PolicyArn=theirs)
     iam.put_role_policy(RoleName=NAMES.task_role, PolicyName="theirs", PolicyDocument=json.dumps(NOTHING))
     with pytest.raises(iam.exceptions.DeleteConflictException):
         iam.delete_role(RoleName=NAMES.task_role)
-    down(session())
+    down(plain_session())
     assert inventory() == {}
 
 
 def test_a_repository_goes_with_its_images(empty_account: None):
-    up(session())
-    ecr = session().client("ecr")
+    up(plain_session())
+    ecr = plain_session().client("ecr")
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     manifest = json.dumps(
         {"schemaVersion": 2, "mediaType": kind, "config": {"digest": f"sha256:{'0' * 64}"}, "layers": []}
@@ -157,13 +157,13 @@ def test_a_repository_goes_with_its_images(empty_account: None):
     ecr.put_image(repositoryName=NAMES.repository, imageManifest=manifest, imageTag="1")
     with pytest.raises(ecr.exceptions.RepositoryNotEmptyException):
         ecr.delete_repository(repositoryName=NAMES.repository)
-    down(session())
+    down(plain_session())
     assert inventory() == {}
 
 
 def test_a_bucket_goes_with_its_versions_and_unfinished_uploads(empty_account: None):
-    up(session())
-    s3 = session().client("s3")
+    up(plain_session())
+    s3 = plain_session().client("s3")
     s3.delete_bucket_policy(Bucket=NAMES.bucket)  # moto takes every call for one without TLS
     s3.put_bucket_versioning(Bucket=NAMES.bucket, VersioningConfiguration={"Status": "Enabled"})
     for body in (b"1", b"2"):
@@ -172,7 +172,7 @@ def test_a_bucket_goes_with_its_versions_and_unfinished_uploads(empty_account: N
     s3.create_multipart_upload(Bucket=NAMES.bucket, Key="results/2")
     with pytest.raises(ClientError, match="BucketNotEmpty"):
         s3.delete_bucket(Bucket=NAMES.bucket)
-    down(session())
+    down(plain_session())
     assert inventory() == {}
 
 
@@ -216,7 +216,7 @@ def test_what_does_not_pass_fails_at_once_with_code_resource_and_next_step(
     assert error.hint
     assert error.details["failed"][0]["call"] == operation
     assert error.details["failed"][0]["code"].startswith(refusal.code)
-    down(session())
+    down(plain_session())
     assert inventory() == {}
 
 

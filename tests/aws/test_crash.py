@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from crash import Killed, Killer, account, down, inventory, properties, up
-from sessions import session
+from sessions import plain_session, session
 
 EVERY = int(os.environ.get("CRASH_EVERY", "120"))
 MOST_CALLS = 90  # more than `up` and `down` make: a kill at a call that never comes is an error below
@@ -50,7 +50,7 @@ def test_killed_at_a_call(clean: Any, monkeypatch: pytest.MonkeyPatch, command: 
         return  # this command makes fewer calls
     with account(monkeypatch):
         if command == "down":
-            up(session())
+            up(plain_session())
         doomed = session()
         killer = Killer(doomed, number, when)
         with suppress(Killed):
@@ -58,11 +58,11 @@ def test_killed_at_a_call(clean: Any, monkeypatch: pytest.MonkeyPatch, command: 
         # How often `down` looks whether something is gone varies by a call or two.
         assert killer.dead or len(killer.calls) < number
         if command == "down":
-            down(session())
+            down(plain_session())
             assert inventory() == {}
-        up(session())
+        up(plain_session())
         assert (inventory(), properties()) == there
-        down(session())
+        down(plain_session())
         assert inventory() == {}
 
 

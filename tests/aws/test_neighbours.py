@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from crash import CLOCK, NAMES, SlowClock, account, differences, down, inventory, resources, undisturbed, up
-from sessions import session
+from sessions import plain_session, session
 
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.names import Names
@@ -60,20 +60,20 @@ def test_two_ups_at_once_make_one_of_everything(clean: Any, pair: int):
     assert at_once(*(lambda plan=plan: Engine(NullProgress()).up(plan) for plan in plans)) == []
     assert differences(clean) == {}
     # Each registered the same task definition: the service may run the earlier of the two revisions.
-    assert up(session()).changed in ([], ["service"])
-    assert up(session()).changed == []
-    down(session())
+    assert up(plain_session()).changed in ([], ["service"])
+    assert up(plain_session()).changed == []
+    down(plain_session())
     assert inventory() == {}
 
 
 def test_up_and_down_at_once_end_in_words_and_converge(clean: Any):
-    up(session())
-    errors = at_once(lambda: up(session(), retention={"log_days": 90}), lambda: down(session()))
+    up(plain_session())
+    errors = at_once(lambda: up(plain_session(), retention={"log_days": 90}), lambda: down(plain_session()))
     assert all(isinstance(error, AsyncJobsError) for error in errors), errors
     CLOCK.sleep(60)
-    up(session())
+    up(plain_session())
     assert differences(clean) == {}
-    down(session())
+    down(plain_session())
     assert inventory() == {}
 
 
@@ -116,15 +116,15 @@ def make_namesakes(of: boto3.session.Session, base: str, log_group: str) -> None
 
 def test_down_of_one_stack_touches_neither_another_nor_what_nobody_tagged():
     other = Names("crash-2", NAMES.account, NAMES.region)
-    make_namesakes(session(), f"{NAMES.base}x", f"{NAMES.log_group}x")
-    make_namesakes(session(OTHER_REGION), NAMES.base, NAMES.log_group)
-    up(session(), other)
-    others = inventory(), inventory(session(OTHER_REGION))
-    up(session())
+    make_namesakes(plain_session(), f"{NAMES.base}x", f"{NAMES.log_group}x")
+    make_namesakes(plain_session(OTHER_REGION), NAMES.base, NAMES.log_group)
+    up(plain_session(), other)
+    others = inventory(), inventory(plain_session(OTHER_REGION))
+    up(plain_session())
     # Only now: had they been there before, `up` would have refused them.
-    make_decoys(session(), NAMES)
-    down(session())
-    assert inventory(session(OTHER_REGION)) == others[1]
+    make_decoys(plain_session(), NAMES)
+    down(plain_session())
+    assert inventory(plain_session(OTHER_REGION)) == others[1]
     left = inventory()
     decoys = {kind: [name for name in names if name not in others[0].get(kind, [])] for kind, names in left.items()}
     assert {kind: names for kind, names in decoys.items() if names} == {
@@ -135,35 +135,32 @@ def test_down_of_one_stack_touches_neither_another_nor_what_nobody_tagged():
         "usage plans": [NAMES.usage_plan],
     }
     assert all(set(names) <= set(left.get(kind, [])) for kind, names in others[0].items())
-    assert up(session(), other).changed == []
+    assert up(plain_session(), other).changed == []
 
 
 def test_the_same_stack_in_two_regions():
     there = Names(NAMES.stack, NAMES.account, OTHER_REGION)
-    up(session())
-    up(session(OTHER_REGION), there)
-    down(session())
-    assert up(session(OTHER_REGION), there).changed == []
-    down(session(OTHER_REGION), there)
-    assert (inventory(), inventory(session(OTHER_REGION))) == ({}, {})
+    up(plain_session())
+    up(plain_session(OTHER_REGION), there)
+    down(plain_session())
+    assert up(plain_session(OTHER_REGION), there).changed == []
+    down(plain_session(OTHER_REGION), there)
+    assert (inventory(), inventory(plain_session(OTHER_REGION))) == ({}, {})
 
 
 def test_the_same_stack_in_two_accounts():
     role = (
-        session()
+        plain_session()
         .client("sts")
         .assume_role(RoleArn=f"arn:aws:iam::{OTHER_ACCOUNT}:role/deployer", RoleSessionName="test")["Credentials"]
     )
 
-    def other() -> boto3.session.Session:
-        keys = role["AccessKeyId"], role["SecretAccessKey"], role["SessionToken"]
-        return session(NAMES.region, keys)
-
+    other = session(NAMES.region, (role["AccessKeyId"], role["SecretAccessKey"], role["SessionToken"]))
     there = Names(NAMES.stack, OTHER_ACCOUNT, NAMES.region)
-    up(session())
-    up(other(), there)
-    down(session())
+    up(plain_session())
+    up(other, there)
+    down(plain_session())
     assert inventory() == {}
-    assert up(other(), there).changed == []
-    down(other(), there)
-    assert inventory(other()) == {}
+    assert up(other, there).changed == []
+    down(other, there)
+    assert inventory(other) == {}

@@ -59,7 +59,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One that is up, for the tests of one file."""
     base = tmp_path_factory.mktemp("journey")
     stack = make_stack(base / "project", base / "state", "journey")
-    stack.run("up", "--local")
+    stack.came_up = stack.json("up", "--local")
     yield stack
     stack.run("down", "--yes")
     assert family(stack.state) == []

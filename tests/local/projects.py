@@ -43,11 +43,16 @@ def handle(job):
 
 @dataclass
 class Stack:
-    """One project directory and the state folder its stack lives in."""
+    """One project directory and the state folder its stack lives in.
+
+    Args:
+        came_up: What the first `up --json` of a stack that is brought up for a whole file said.
+    """
 
     directory: Path
     state: Path
     name: str
+    came_up: Any = None
 
     def run(self, *args: str, check: int | None = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
         done = self.start(*args, stdin=subprocess.PIPE)

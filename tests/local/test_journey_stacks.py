@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -33,9 +35,28 @@ def test_a_new_handler_is_rolled_out(stack: Stack):
     eventually(newest, "the new handler")
 
 
-def test_two_stacks_on_one_machine_do_not_see_each_other(stack: Stack):
+# A second stack on the same engine: the next tests use it in their order.
+
+
+@pytest.fixture(scope="module")
+def raced(stack: Stack) -> Iterator[tuple[Stack, list[Any]]]:
+    """The second stack, and the answers of the two `up`s at once that made it."""
     other = make_stack(stack.directory.parent / "other", stack.state, "other")
-    other.run("up", "--local")
+    runs = [other.start("up", "--local", "--json") for _ in range(2)]
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    yield other, [json.loads(out) for out, _ in said]
+    other.run("down", "--yes")
+
+
+def test_two_ups_at_once_make_one_stack(raced: tuple[Stack, list[Any]]):
+    _, ups = raced
+    assert len({up["apiUrl"] for up in ups}) == 1
+    assert sorted(bool(up["changed"]) for up in ups) == [False, True]
+
+
+def test_two_stacks_on_one_machine_do_not_see_each_other(stack: Stack, raced: tuple[Stack, list[Any]]):
+    other, _ = raced
     job_id = other.submit("x")
     other.run("status", job_id, "--follow")
     mine, theirs = stack.json("info", "--show-key"), other.json("info", "--show-key")
@@ -46,7 +67,25 @@ def test_two_stacks_on_one_machine_do_not_see_each_other(stack: Stack):
         "GET", f"{theirs['apiUrl']}/jobs/{job_id}", headers={"x-api-key": mine["apiKey"]}, retries=False
     )
     assert foreign.status == 403
-    assert "nothing is left" in other.run("down").stderr
+
+
+def test_down_keeps_the_data_if_asked_and_up_takes_it_back(raced: tuple[Stack, list[Any]]):
+    other, _ = raced
+    job = other.submit("hello")
+    other.run("status", job, "--follow")
+    down = other.json("down", "--yes", "--keep-data")
+    assert down["kept"] == ["table", "bucket"]
+    assert "table" not in down["deleted"]
+    assert "queue" in down["deleted"]
+    assert {"table", "bucket"}.isdisjoint(other.json("up", "--local")["changed"])
+    assert other.json("status", job)["status"] == "SUCCEEDED"
+
+
+def test_a_stack_that_goes_leaves_nothing_and_takes_nothing_of_another(stack: Stack, raced: tuple[Stack, list[Any]]):
+    other, _ = raced
+    down = other.json("down", "--yes")
+    assert set(down["deleted"]) >= {"table", "bucket", "queue"}
+    assert down["left"] == []
     assert "nothing to take down" in other.run("down").stderr
     stack.run("status", stack.submit("still here"), "--follow")
 
@@ -69,16 +108,6 @@ def test_an_up_that_failed_can_be_taken_down(stack: Stack):
     again = broken.run("up", "--local", check=1)
     assert "tasks do not start" in again.stderr
     assert "nothing is left" in broken.run("down").stderr
-
-
-def test_two_ups_at_once_make_one_stack(stack: Stack):
-    race = make_stack(stack.directory.parent / "race", stack.state, "race")
-    runs = [race.start("up", "--local", "--json") for _ in range(2)]
-    outs = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], outs
-    assert len({json.loads(out)["apiUrl"] for out, _ in outs}) == 1
-    assert sorted(bool(json.loads(out)["changed"]) for out, _ in outs) == [False, True]
-    assert "nothing is left" in race.run("down").stderr
 
 
 def test_ctrl_c_finishes_what_runs_says_where_it_stopped_and_up_goes_on(stack: Stack, tmp_path: Path):
@@ -120,27 +149,11 @@ def test_up_gives_up_at_its_timeout_with_7(stack: Stack, tmp_path: Path):
     other.run("down", "--yes")
 
 
-def test_down_keeps_the_data_if_asked_and_up_takes_it_back(stack: Stack, tmp_path: Path):
-    other = make_stack(tmp_path / "other", stack.state, "kept")
-    other.run("up", "--local")
-    job = other.submit("hello")
-    other.run("status", job, "--follow")
-    down = other.json("down", "--yes", "--keep-data")
-    assert down["kept"] == ["table", "bucket"]
-    assert "table" not in down["deleted"]
-    assert "queue" in down["deleted"]
-    assert {"table", "bucket"}.isdisjoint(other.json("up", "--local")["changed"])
-    assert other.json("status", job)["status"] == "SUCCEEDED"
-    assert set(other.json("down", "--yes")["deleted"]) >= {"table", "bucket"}
-
-
-def test_up_says_what_took_so_long(stack: Stack, tmp_path: Path):
-    other = make_stack(tmp_path / "other", stack.state, "path")
-    up = other.json("up", "--local")
+def test_up_says_what_took_so_long(stack: Stack):
+    up = stack.came_up
     assert up["criticalPath"][-1] in ("scaling", "service", "api-key")
     starts = {step["step"]: step["start"] for step in up["steps"]}
     ends = {step["step"]: step["end"] for step in up["steps"]}
     for before, after in zip(up["criticalPath"], up["criticalPath"][1:], strict=False):
         assert ends[before] <= starts[after]
     assert up["seconds"] == max(ends.values())
-    other.run("down", "--yes")
