@@ -10,11 +10,11 @@ SOURCES = asyncjobs tests examples benchmarks templates/project
 demo: .venv/local
 	.venv/bin/asyncjobs demo
 
-# Each process of the tests would compile all of them again where the person's shell forbids to keep bytecode. Four
+# Each process of the tests would compile all of them again where the person's shell forbids to keep bytecode. Three
 # processes on two cores: some tests wait for leases and rollouts, and use no processor meanwhile.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev check
-	.venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev
 	.venv/bin/ruff check $(SOURCES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-# The longest first, as they are done by `-n 4`; the order within a file is its own.
+# The longest first, as they are done by `-n 3`; the order within a file is its own.
 LONGEST = (
     "test_docker_local.py",
     "test_journey_engine.py",

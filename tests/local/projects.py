@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ def family(state: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if "asyncjobs.local.server" in line and str(state / "local") in line:
-            found += [process, *process.children(recursive=True)]
+            # It may have ended since it was listed.
+            with suppress(psutil.NoSuchProcess):
+                found += [process, *process.children(recursive=True)]
     return found
 
 
