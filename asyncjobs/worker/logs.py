@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any, TextIO
 
 from asyncjobs.jobs.record import iso_time
@@ -25,7 +26,7 @@ def _json(value: Any) -> str:
 
 
 class Log:
-    """Writes whole lines, from any thread.
+    """Writes whole lines, from any thread, in the order in which they were written.
 
     In the thread of a loop it is told of, lines are written at the end of the loop's turn, many in one call; an error
     of that is raised by the next line.
@@ -34,7 +35,7 @@ class Log:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._lock = threading.Lock()
-        self._pending: list[str] = []
+        self._pending: deque[str] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._error: Exception | None = None
@@ -59,15 +60,14 @@ class Log:
                 self._loop.call_soon(self._flush_turn)
             self._pending.append(text)
         else:
-            with self._lock:
-                self._stream.write(text)
-                self._stream.flush()
+            # What the loop said before, such as that this job has started, comes first.
+            self.flush(text)
 
-    def flush(self) -> None:
-        """Write what is pending."""
-        text = "".join(self._pending)
-        self._pending.clear()
+    def flush(self, last: str = "") -> None:
+        """Write what is pending, and `last` after it."""
         with self._lock:
+            # The loop may append meanwhile: each step is atomic, and what is not seen here is written by its turn.
+            text = "".join([self._pending.popleft() for _ in range(len(self._pending))]) + last
             self._stream.write(text)
             self._stream.flush()
 

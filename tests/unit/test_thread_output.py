@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import subprocess
 import sys
+import threading
+
+from asyncjobs.worker.logs import Log
 
 PROGRAM = """
 import logging, sys
@@ -32,3 +37,24 @@ def test_each_line_has_its_level_and_job_and_says_its_logger_once():
     level, message = said[3]
     assert level == "error"
     assert message.startswith("theirs: failed\nTraceback")
+
+
+def test_what_the_loop_said_first_stands_first():
+    """A handler's thread may print before the turn is over in which the loop said that its job has started."""
+    stream = io.StringIO()
+    log = Log(stream)
+
+    async def turn() -> None:
+        log.write_in_turns_of(asyncio.get_running_loop())
+        log.info("started")
+        handler = threading.Thread(target=log.info, args=("handling",))
+        handler.start()
+        handler.join()
+        log.info("succeeded")
+
+    asyncio.run(turn())
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "started",
+        "handling",
+        "succeeded",
+    ]
