@@ -155,7 +155,10 @@ class Writer:
             }
             try:
                 answers = (await self._api.call("BatchExecuteStatement", request))["Responses"]
-                return [await self._outcome(entry, answer) for entry, answer in zip(entries, answers, strict=True)]
+                return [
+                    await self._failed(entry, error) if (error := answer.get("Error")) else _DONE
+                    for entry, answer in zip(entries, answers, strict=True)
+                ]
             except ClientError:
                 # An endpoint that has no PartiQL, or a role that may not use it: single writes do the same.
                 self._off_until = self._clock() + OFF_SECONDS
@@ -163,10 +166,7 @@ class Writer:
                 pass
         return [await self._alone(entry) for entry in entries]
 
-    async def _outcome(self, entry: _Entry, answer: Any) -> Written | Refused | Exception:
-        error = answer.get("Error")
-        if error is None:
-            return _DONE
+    async def _failed(self, entry: _Entry, error: Any) -> Written | Refused | Exception:
         if error["Code"] in ("ConditionalCheckFailed", "DuplicateItem"):
             return Refused(error.get("Item", {}))
         # Throttled, or refused for a reason that the single call says better.
