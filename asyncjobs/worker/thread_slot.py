@@ -92,10 +92,6 @@ class _Run:
         job_id.set(self.attempt.job_id)
         self.watch.settle(self.ended, await call_async_handler(self.handler, _job(self.attempt)))
 
-    def cancel(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-
 
 class HandlerLoop:
     """An event loop in a thread, for the coroutines of handlers."""
@@ -140,11 +136,17 @@ class HandlerLoop:
 
     def cancel(self, run: _Run) -> None:
         """From any thread."""
-        self._inbox.post(run.cancel)
+        self._inbox.post(self._cancel, run)
 
     def _begin(self, run: _Run) -> None:
         run.task = asyncio.get_running_loop().create_task(self._call(run))
         self._tasks.add(run.task)
+
+    def _cancel(self, run: _Run) -> None:
+        if run.task is not None:
+            # One that has not begun yet ends without a step of `_call`.
+            run.task.add_done_callback(self._tasks.discard)
+            run.task.cancel()
 
     async def _call(self, run: _Run) -> None:
         try:
