@@ -53,7 +53,7 @@ def run(session: Session, *, file: str, content_type: str | None, result: Path |
             max_attempts=worker.max_attempts,
             content_type=content_type or guess_type(file, payload),
             payload=b"",
-            directory=Path(directory) / "job",
+            folder=str(Path(directory) / "job"),
             timeout=worker.timeout,
             on_progress=progress,
             control=Control(),

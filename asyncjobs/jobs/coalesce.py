@@ -38,7 +38,8 @@ class Coalescer(Generic[T, R]):
         self._partial = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, item: T) -> R:
+    def __call__(self, item: T) -> asyncio.Future[R]:
+        """Called in the loop's thread."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
@@ -47,7 +48,7 @@ class Coalescer(Generic[T, R]):
         elif self._timer is None:
             # At the end of this turn of the loop, when all who want something now have said so.
             self._timer = loop.call_later(self._linger, self._due) if self._linger else loop.call_soon(self._due)
-        return await future
+        return future
 
     def _due(self) -> None:
         self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,7 @@ def payload_prefix(job_id: str) -> str:
     return f"payloads/{job_id}/"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class NewJob:
     """What was submitted, as a message or the record has it.
 
@@ -35,7 +36,7 @@ class NewJob:
     payload: str | bytes | Location
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Lease:
     """A worker's right to a job.
 
@@ -50,7 +51,7 @@ class Lease:
     generation: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Claimed:
     """The job is ours to run.
 
@@ -87,7 +88,7 @@ class LeaseLostError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Result:
     """A handler's result: JSON text in the record, or where it is."""
 
@@ -100,16 +101,16 @@ class JobStore(Protocol):
 
     async def claim(self, job: NewJob, *, generation: int = 1, likely_new: bool = False) -> Claim: ...
 
-    async def heartbeat(self, lease: Lease) -> None: ...
+    def heartbeat(self, lease: Lease) -> Awaitable[None]: ...
 
-    async def progress(self, lease: Lease, fraction: float, message: str) -> None: ...
+    def progress(self, lease: Lease, fraction: float, message: str) -> Awaitable[None]: ...
 
-    async def succeed(self, lease: Lease, result: Result, message: str = "") -> None: ...
+    def succeed(self, lease: Lease, result: Result, message: str = "") -> Awaitable[None]: ...
 
-    async def fail(self, lease: Lease, error_type: str, message: str) -> None: ...
+    def fail(self, lease: Lease, error_type: str, message: str) -> Awaitable[None]: ...
 
-    async def retry_later(self, lease: Lease, error_type: str, message: str) -> None: ...
+    def retry_later(self, lease: Lease, error_type: str, message: str) -> Awaitable[None]: ...
 
-    async def hand_back(self, lease: Lease) -> None: ...
+    def hand_back(self, lease: Lease) -> Awaitable[None]: ...
 
     async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ class PoisonError(Exception):
     receipt = ""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Message:
     """A job's message.
 
@@ -53,9 +53,9 @@ class JobQueue(Protocol):
     async def receive(self, most: int, *, wait: bool = True) -> list[Message | PoisonError]:
         """Wait for messages, up to the queue's long-poll time; without `wait`, take what is there."""
 
-    async def delete(self, message: Message) -> None: ...
+    def delete(self, message: Message) -> Awaitable[None]: ...
 
-    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
+    def show_in(self, message: Message | PoisonError, seconds: int) -> Awaitable[None]:
         """Let it be received again after so many seconds."""
 
 
@@ -95,12 +95,12 @@ class SqsJobQueue:
         )
         return [_parsed(message, self._bucket) for message in answer.get("Messages", [])]
 
-    async def delete(self, message: Message) -> None:
-        await self._deletes({"ReceiptHandle": message.receipt})
+    def delete(self, message: Message) -> Awaitable[None]:
+        return self._deletes({"ReceiptHandle": message.receipt})
 
-    async def show_in(self, message: Message | PoisonError, seconds: int) -> None:
+    def show_in(self, message: Message | PoisonError, seconds: int) -> Awaitable[None]:
         visibility = max(0, min(seconds, LONGEST_VISIBILITY))
-        await self._changes({"ReceiptHandle": message.receipt, "VisibilityTimeout": visibility})
+        return self._changes({"ReceiptHandle": message.receipt, "VisibilityTimeout": visibility})
 
     async def _batch(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[Exception | None]:
         numbered = [{"Id": str(number), **entry} for number, entry in enumerate(entries)]

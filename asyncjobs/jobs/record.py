@@ -46,11 +46,13 @@ def shard_key(status: str, job_id: str) -> str:
     return _SHARD_KEYS[status][zlib.crc32(job_id.encode()) % SHARDS]
 
 
+# What happens in a turn of a worker's loop has one time.
+@lru_cache(maxsize=16)
 def iso_time(epoch_ms: int) -> str:
     """ISO 8601 UTC with milliseconds: 2026-11-23T06:43:52.123Z."""
     return f"{_second(epoch_ms // 1000)}.{epoch_ms % 1000:03d}Z"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _second(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")

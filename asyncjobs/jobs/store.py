@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 
@@ -112,14 +112,14 @@ class DynamoJobStore:
             return self._claimed(job.job_id, token, old.item)
         return await self._not_free(job, token, old.item, now, generation)
 
-    async def heartbeat(self, lease: Lease) -> None:
+    def heartbeat(self, lease: Lease) -> Awaitable[None]:
         """Make the lease last from now on as long as a new one."""
-        await self._owned(lease, Update({"leaseUntil": _number(self._now_ms() + self._lease_ms)}), RUNNING)
+        return self._owned(lease, Update({"leaseUntil": _number(self._now_ms() + self._lease_ms)}), RUNNING)
 
-    async def progress(self, lease: Lease, fraction: float, message: str) -> None:
-        await self._owned(lease, Update({"progress": _progress(fraction, message)}), RUNNING)
+    def progress(self, lease: Lease, fraction: float, message: str) -> Awaitable[None]:
+        return self._owned(lease, Update({"progress": _progress(fraction, message)}), RUNNING)
 
-    async def succeed(self, lease: Lease, result: Result, message: str = "") -> None:
+    def succeed(self, lease: Lease, result: Result, message: str = "") -> Awaitable[None]:
         """Record the result; `message` is the last word on its progress."""
         update = self._end(lease.job_id, SUCCEEDED)
         update.sets["progress"] = _progress(1.0, message)
@@ -128,24 +128,24 @@ class DynamoJobStore:
             update.sets["resultLocation"] = _location(result.location)
         else:
             update.sets["result"] = {"S": result.json_text or "null"}
-        await self._owned(lease, update, SUCCEEDED)
+        return self._owned(lease, update, SUCCEEDED)
 
-    async def fail(self, lease: Lease, error_type: str, message: str) -> None:
+    def fail(self, lease: Lease, error_type: str, message: str) -> Awaitable[None]:
         update = self._end(lease.job_id, FAILED)
         update.sets["error"] = _error(error_type, message)
-        await self._owned(lease, update, FAILED)
+        return self._owned(lease, update, FAILED)
 
-    async def retry_later(self, lease: Lease, error_type: str, message: str) -> None:
+    def retry_later(self, lease: Lease, error_type: str, message: str) -> Awaitable[None]:
         """Back to QUEUED, with the error of this attempt kept."""
         update = self._requeue(lease)
         update.sets["error"] = _error(error_type, message)
-        await self._owned(lease, update, QUEUED)
+        return self._owned(lease, update, QUEUED)
 
-    async def hand_back(self, lease: Lease) -> None:
+    def hand_back(self, lease: Lease) -> Awaitable[None]:
         """Back to QUEUED without charging the attempt: the worker is leaving."""
         update = self._requeue(lease)
         update.sets["attempt"] = _number(lease.attempt - 1)
-        await self._owned(lease, update, QUEUED)
+        return self._owned(lease, update, QUEUED)
 
     async def lose(self, job: NewJob, *, generation: int = 1) -> AlreadyEnded | Busy:
         """End a job whose message no worker will receive again, unless a worker has it just now."""

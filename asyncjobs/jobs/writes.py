@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,6 +26,7 @@ LARGEST_IN_BATCH = 16 * 1024
 OFF_SECONDS = 60.0  # without batches after an endpoint refused one
 _PLACEHOLDER = re.compile(r":([A-Za-z]+)")
 _NAME = re.compile(r"#([A-Za-z]+)")
+_NOT_THERE = "attribute_not_exists(#jobId)"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Update:
     """What a write changes; values are in DynamoDB's wire form.
 
     Args:
-        sets: New values, by attribute.
+        sets: New values, by attribute; the key may be among them.
         removes: Attributes.
         given: What the condition compares with besides, by placeholder.
         once: Values of attributes that are kept where they are there already.
@@ -76,7 +77,7 @@ class Update:
     @property
     def expression(self) -> str:
         # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-        changes = [f"#{name} = :{name}" for name in self.sets]
+        changes = [f"#{name} = :{name}" for name in self.sets if name != "jobId"]
         changes += [f"#{name} = if_not_exists(#{name}, :{name})" for name in self.once]
         changes += [f"#{name} = if_not_exists(#{name}, :zero) + :one" for name in (self.counts,) if name]
         remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
@@ -86,7 +87,8 @@ class Update:
     def values(self) -> dict[str, Any]:
         """All that an UpdateItem needs, by placeholder."""
         counted = {"zero": {"N": "0"}, "one": {"N": "1"}} if self.counts else {}
-        return {f":{name}": value for name, value in {**self.sets, **self.once, **self.given, **counted}.items()}
+        values = {**self.sets, **self.once, **self.given, **counted}
+        return {f":{name}": value for name, value in values.items() if name != "jobId"}
 
 
 @dataclass(slots=True)
@@ -95,7 +97,9 @@ class _Entry:
 
     statement: str
     parameters: list[Any]
-    alone: Callable[[], Any]  # the same write by itself
+    job_id: str
+    update: Update  # the same as an UpdateItem
+    condition: str
 
 
 class Writer:
@@ -117,23 +121,25 @@ class Writer:
     def coalesces(self) -> bool:
         return self._coalesce > 0 and self._clock() >= self._off_until
 
-    async def write(self, job_id: str, update: Update, condition: str, *, new: bool = False) -> Written | Refused:
+    def write(self, job_id: str, update: Update, condition: str, *, new: bool = False) -> Awaitable[Written | Refused]:
         """Args: new: The written record is wanted.
 
         Raises:
             ClientError, BotoCoreError: The table refused, or could not be reached.
         """
         if new or not (self.coalesces and update.is_plain and update.is_small):
-            return await self._update(job_id, update, condition, new)
+            return self._update(job_id, update, condition, new)
         statement, names = _update_statement(self._table, tuple(update.sets), update.removes, condition)
         given = update.given
         parameters = [*update.sets.values(), {"S": job_id}, *[given[name] for name in names]]
-        return await self._batch(_Entry(statement, parameters, partial(self._update, job_id, update, condition, False)))
+        return self._batch(_Entry(statement, parameters, job_id, update, condition))
 
-    async def insert(self, item: dict[str, Any]) -> Written | Refused:
+    def insert(self, item: dict[str, Any]) -> Awaitable[Written | Refused]:
         """Make a record that is not there yet; refused, it does not say what is there."""
-        entry = _Entry(_insert_statement(self._table, tuple(item)), list(item.values()), partial(self._put, item))
-        return await self._batch(entry)
+        statement = _insert_statement(self._table, tuple(item))
+        # By itself it would be an UpdateItem, which is all that a worker's role allows.
+        update = Update(item)
+        return self._batch(_Entry(statement, list(item.values()), item["jobId"]["S"], update, _NOT_THERE))
 
     async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
         if len(entries) >= self._coalesce and self.coalesces:
@@ -149,22 +155,28 @@ class Writer:
             }
             try:
                 answers = (await self._api.call("BatchExecuteStatement", request))["Responses"]
-                return [await self._outcome(entry, answer) for entry, answer in zip(entries, answers, strict=True)]
+                return [
+                    await self._failed(entry, error) if (error := answer.get("Error")) else _DONE
+                    for entry, answer in zip(entries, answers, strict=True)
+                ]
             except ClientError:
                 # An endpoint that has no PartiQL, or a role that may not use it: single writes do the same.
                 self._off_until = self._clock() + OFF_SECONDS
             except (BotoCoreError, LookupError, ValueError):
                 pass
-        return [await _tried(entry) for entry in entries]
+        return [await self._alone(entry) for entry in entries]
 
-    async def _outcome(self, entry: _Entry, answer: Any) -> Written | Refused | Exception:
-        error = answer.get("Error")
-        if error is None:
-            return _DONE
+    async def _failed(self, entry: _Entry, error: Any) -> Written | Refused | Exception:
         if error["Code"] in ("ConditionalCheckFailed", "DuplicateItem"):
             return Refused(error.get("Item", {}))
         # Throttled, or refused for a reason that the single call says better.
-        return await _tried(entry)
+        return await self._alone(entry)
+
+    async def _alone(self, entry: _Entry) -> Written | Refused | Exception:
+        try:
+            return await self._update(entry.job_id, entry.update, entry.condition, False)
+        except Exception as error:
+            return error
 
     async def _update(self, job_id: str, update: Update, condition: str, new: bool) -> Written | Refused:
         request = {
@@ -178,11 +190,6 @@ class Writer:
         }
         return await self._conditional("UpdateItem", request)
 
-    async def _put(self, item: dict[str, Any]) -> Written | Refused:
-        """An insert as UpdateItem, which is all that a worker's role allows."""
-        update = Update({name: value for name, value in item.items() if name != "jobId"})
-        return await self._update(item["jobId"]["S"], update, "attribute_not_exists(#jobId)", False)
-
     async def _conditional(self, operation: str, request: dict[str, Any]) -> Written | Refused:
         try:
             answer = await self._api.call(operation, {**request, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"})
@@ -192,14 +199,6 @@ class Writer:
             item: Any = error.response.get("Item", {})
             return Refused(item)
         return Written(answer.get("Attributes", {}))
-
-
-async def _tried(entry: _Entry) -> Written | Refused | Exception:
-    try:
-        outcome: Written | Refused = await entry.alone()
-        return outcome
-    except Exception as error:
-        return error
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ from asyncjobs.worker.workspace import NoWorkspaceError
 
 
 def main() -> int:
+    # What reads the log takes it for JSON, and that is UTF-8 whatever the locale.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     log = Log()
     try:
         settings = Settings.of(os.environ)

@@ -110,7 +110,7 @@ def _environment(attempt: Attempt) -> dict[str, str]:
         "ASYNCJOBS_ATTEMPT": str(attempt.attempt),
         "ASYNCJOBS_MAX_ATTEMPTS": str(attempt.max_attempts),
         "ASYNCJOBS_CONTENT_TYPE": attempt.content_type,
-        "ASYNCJOBS_JOB_DIRECTORY": str(attempt.directory),
+        "ASYNCJOBS_JOB_DIRECTORY": attempt.folder,
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +26,8 @@ class StartError(Exception):
 class Flag:
     """Raised once, seen from any thread; nobody can wait for it, so it costs next to nothing to make."""
 
+    __slots__ = ("_is_set",)
+
     def __init__(self) -> None:
         self._is_set = False
 
@@ -40,26 +41,25 @@ class Flag:
 class Control:
     """How an attempt is told from outside that its result is no longer wanted."""
 
+    __slots__ = ("_stop", "_stopped", "cancelled")
+
     def __init__(self) -> None:
         self.cancelled = Flag()
-        self._lock = threading.Lock()
         self._stopped = False
         self._stop: Callable[[], object] | None = None
 
     def on_stop(self, stop: Callable[[], object] | None) -> None:
-        """How to end what runs now, from any thread; called at once if it is to stop already."""
-        with self._lock:
-            self._stop = stop
-            if not (self._stopped and stop):
-                return
-        stop()
+        """How to end what runs now, from any thread, maybe more than once; called at once if it is to stop already."""
+        # First this one and then a look, as `stop` does the other way round: one of the two sees the other's.
+        self._stop = stop
+        if self._stopped and stop:
+            stop()
 
     def stop(self) -> None:
         """End the attempt now."""
         self.cancelled.set()
-        with self._lock:
-            self._stopped = True
-            stop = self._stop
+        self._stopped = True
+        stop = self._stop
         if stop:
             stop()
 
@@ -68,13 +68,13 @@ class Control:
         return self._stopped
 
 
-@dataclass
+@dataclass(slots=True)
 class Attempt:
     """What a slot needs to run a job once.
 
     Args:
         payload: Bytes, or a file in the folder that holds them where they are many.
-        directory: Where a folder of its own is made, when it is needed; the caller deletes it once the result is kept.
+        folder: Where a folder of its own is made, when it is needed; the caller deletes it once the result is kept.
         timeout: Seconds.
     """
 
@@ -83,17 +83,23 @@ class Attempt:
     max_attempts: int
     content_type: str
     payload: bytes | Path
-    directory: Path
+    folder: str
     timeout: float
     on_progress: Callable[[float, str], None]
     control: Control
     has_directory: bool = False
 
+    @property
+    def directory(self) -> Path:
+        # Made when it is asked for: a Path takes longer to make than all of an attempt, and few need one.
+        return Path(self.folder)
+
     def make_directory(self) -> Path:
+        directory = self.directory
         if not self.has_directory:
             self.has_directory = True
-            self.directory.mkdir(parents=True, exist_ok=True)
-        return self.directory
+            directory.mkdir(parents=True, exist_ok=True)
+        return directory
 
 
 class BlockingSlot(Protocol):

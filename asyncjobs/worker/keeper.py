@@ -19,7 +19,7 @@ TICK_SECONDS = 0.5  # also the least time between two progress writes of a job
 CANCEL_SECONDS = 5.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Held:
     """A job at work.
 

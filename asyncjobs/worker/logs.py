@@ -11,18 +11,19 @@ import time
 from collections import deque
 from typing import Any, TextIO
 
+import orjson
+
 from asyncjobs.jobs.record import iso_time
 
 # CloudWatch takes 256 KB an event; a longer line would be cut in the middle of its JSON.
 LONGEST_MESSAGE = 200_000
-_encode = json.JSONEncoder(default=str).encode
-_quote = json.encoder.encode_basestring_ascii
 
 
-def _json(value: Any) -> str:
-    if type(value) is str:
-        return _quote(value)
-    return repr(value) if type(value) in (int, float) else _encode(value)
+def _encode(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE).decode()
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits
+        return json.dumps(line, default=str) + "\n"
 
 
 class Log:
@@ -46,13 +47,10 @@ class Log:
         self._loop, self._thread = loop, threading.get_ident()
 
     def write(self, level: str, message: str, **fields: Any) -> None:
-        now = iso_time(int(time.time() * 1000))
-        # By hand, because two lines a job are a tenth of what a short one costs.
-        text = f'{{"time": "{now}", "level": "{level}", "message": {_quote(message[:LONGEST_MESSAGE])}'
-        for key, value in fields.items():
-            if value is not None:
-                text += f', "{key}": {_json(value)}'
-        text += "}\n"
+        line = {"time": iso_time(int(time.time() * 1000)), "level": level, "message": message[:LONGEST_MESSAGE]}
+        if None in fields.values():
+            fields = {key: value for key, value in fields.items() if value is not None}
+        text = _encode({**line, **fields})
         if self._loop is not None and self._thread == threading.get_ident():
             if self._error is not None:
                 raise self._error

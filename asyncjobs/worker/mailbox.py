@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 
 class Mailbox:
@@ -17,15 +18,15 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._posted: deque[Callable[[], object]] = deque()
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._woken = False
 
-    def post(self, call: Callable[[], object]) -> None:
+    def post(self, call: Callable[..., object], *args: Any) -> None:
         """From any thread; nothing happens once the loop is closed.
 
         Posted from within another loop, it goes at the end of that one's turn, with what else is posted until then.
         """
-        self._posted.append(call)
+        self._posted.append((call, args))
         if self._woken:
             return
         self._woken = True
@@ -41,7 +42,8 @@ class Mailbox:
         # First, so that what is posted from here on wakes the loop again.
         self._woken = False
         while self._posted:
-            self._posted.popleft()()
+            call, args = self._posted.popleft()
+            call(*args)
 
     def _wake(self) -> None:
         with suppress(RuntimeError):

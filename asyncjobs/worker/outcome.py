@@ -14,7 +14,7 @@ RESULT_IN_MEMORY = 1024 * 1024  # bytes; a bigger one goes from process to proce
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Succeeded:
     """Exactly one of the three is set.
 

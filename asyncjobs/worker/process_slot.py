@@ -176,7 +176,7 @@ def _order(attempt: Attempt) -> dict[str, Any]:
         "attempt": attempt.attempt,
         "maxAttempts": attempt.max_attempts,
         "contentType": attempt.content_type,
-        "directory": str(attempt.directory),
+        "directory": attempt.folder,
         "file": str(attempt.payload) if isinstance(attempt.payload, Path) else None,
     }
 

@@ -8,9 +8,8 @@ import random
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -25,6 +24,7 @@ from asyncjobs.worker.outcome import Failed, Outcome, Stopped, Succeeded
 from asyncjobs.worker.payloads import ObjectStore
 from asyncjobs.worker.slots import SlotPool
 
+P = ParamSpec("P")
 T = TypeVar("T")
 LONGEST_BACKOFF = 900  # seconds
 LONGEST_PAUSE = 20.0  # seconds between tries to record a result
@@ -98,8 +98,7 @@ class Runner:
             outcome: Outcome
             try:
                 attempt = self._attempt(held, claim.job.content_type)
-                read = partial(self._objects.read_payload, payload, attempt.make_directory)
-                attempt.payload = await self._insist(read)
+                attempt.payload = await self._insist(self._objects.read_payload, payload, attempt.make_directory)
                 outcome = await self._in_slot(attempt, held, slots)
             except (*AWS_ERRORS, OSError) as error:
                 outcome = Failed("PayloadUnavailable", f"the payload cannot be read: {error}")
@@ -115,7 +114,7 @@ class Runner:
         finally:
             await self._keeper.release(held)
             if attempt is not None and attempt.has_directory:
-                await asyncio.to_thread(shutil.rmtree, attempt.directory, ignore_errors=True)
+                await asyncio.to_thread(shutil.rmtree, attempt.folder, ignore_errors=True)
         seconds = time.monotonic() - started
         self._metrics.ended(end.partition(" ")[0], seconds)
         self._log.info(end, jobId=lease.job_id, attempt=lease.attempt, seconds=round(seconds, 3))
@@ -133,7 +132,7 @@ class Runner:
             max_attempts=self._max_attempts,
             content_type=content_type,
             payload=b"",
-            directory=self._directory / str(next(self._numbers)),
+            folder=f"{self._directory}/{next(self._numbers)}",
             timeout=self._timeout,
             on_progress=held.on_progress,
             control=held.control,
@@ -157,12 +156,12 @@ class Runner:
         if isinstance(outcome, Succeeded):
             refusal = await self._succeed(held, outcome)
             if refusal is None:
-                await self._insist(lambda: self._queue.delete(message))
+                await self._insist(self._queue.delete, message)
                 return "succeeded"
             outcome = refusal
         if isinstance(outcome, Stopped):
-            await self._write(held, lambda: self._store.hand_back(lease))
-            await self._insist(lambda: self._queue.show_in(message, 0))
+            await self._write(held, self._store.hand_back, lease)
+            await self._insist(self._queue.show_in, message, 0)
             return "handed back"
         failed = outcome
         self._log.error(
@@ -172,16 +171,16 @@ class Runner:
             traceback=failed.detail or None,
         )
         if failed.final or lease.attempt >= self._max_attempts:
-            await self._write(held, lambda: self._store.fail(lease, failed.error_type, failed.message))
-            await self._insist(lambda: self._queue.delete(message))
+            await self._write(held, self._store.fail, lease, failed.error_type, failed.message)
+            await self._insist(self._queue.delete, message)
             return "failed"
         return await self._retry_later(message, held, failed)
 
     async def _succeed(self, held: Held, outcome: Succeeded) -> Failed | None:
         """Keep the result; the failure of the job if the table can hold no such thing."""
-        result = await self._insist(lambda: self._objects.keep_result(held.lease, outcome))
+        result = await self._insist(self._objects.keep_result, held.lease, outcome)
         try:
-            await self._write(held, lambda: self._store.succeed(held.lease, result, held.last_word))
+            await self._write(held, self._store.succeed, held.lease, result, held.last_word)
         except ClientError as error:
             if error_code(error) != "ValidationException":
                 raise
@@ -190,24 +189,25 @@ class Runner:
 
     async def _retry_later(self, message: Message, held: Held, outcome: Failed) -> str:
         seconds = backoff_seconds(held.lease.attempt, self._jitter())
-        await self._write(held, lambda: self._store.retry_later(held.lease, outcome.error_type, outcome.message))
-        await self._insist(lambda: self._queue.show_in(message, seconds))
+        await self._write(held, self._store.retry_later, held.lease, outcome.error_type, outcome.message)
+        await self._insist(self._queue.show_in, message, seconds)
         return f"to be tried again in {seconds} s"
 
-    async def _write(self, held: Held, end: Callable[[], Awaitable[None]]) -> None:
+    async def _write(self, held: Held, end: Callable[P, Awaitable[None]], *args: P.args, **none: P.kwargs) -> None:
         """End the lease in the record, and only then its heartbeat, which would hide the message again."""
         held.ending, held.progress = True, None
-        await self._insist(end)
+        await self._insist(end, *args, **none)
         await self._keeper.release(held)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Work is not lost to a passing failure of AWS; what AWS refuses for good holds no slot."""
-        deadline = time.monotonic() + RECORD_SECONDS
+        deadline = 0.0
         pause = 0.5
         while True:
             try:
-                return await call()
+                return await call(*args, **kwargs)
             except Exception as error:
+                deadline = deadline or time.monotonic() + RECORD_SECONDS
                 if not is_passing(error) or time.monotonic() > deadline:
                     raise
             await self._sleep(pause + random.uniform(0, 0.5))

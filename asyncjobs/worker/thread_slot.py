@@ -11,10 +11,8 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
 
 from asyncjobs.worker.call import Handler, call_async_handler, call_handler, find_handler
 from asyncjobs.worker.executor import Attempt
@@ -23,9 +21,8 @@ from asyncjobs.worker.mailbox import Mailbox
 from asyncjobs.worker.outcome import Failed, Outcome, Stopped
 from asyncjobs.worker.thread_output import job_id
 
-Settle = Callable[[Outcome], None]
-
 _SWEEP_SECONDS = 0.1  # between looks at what runs too long
+_STOPPED = Stopped()
 
 
 class Watch:
@@ -48,7 +45,7 @@ class Watch:
 
     def settle(self, ended: asyncio.Future[Outcome | None], outcome: Outcome) -> None:
         """From any thread."""
-        self._outbox.post(partial(_settle, ended, outcome))
+        self._outbox.post(_settle, ended, outcome)
 
     def end(self, ended: asyncio.Future[Outcome | None]) -> None:
         del self._deadlines[ended]
@@ -68,6 +65,32 @@ class Watch:
 def _settle(ended: asyncio.Future[Outcome | None], outcome: Outcome | None) -> None:
     if not ended.done():
         ended.set_result(outcome)
+
+
+class _Run:
+    """One call of a handler."""
+
+    __slots__ = ("attempt", "ended", "handler", "task", "watch")
+
+    def __init__(self, handler: Handler, attempt: Attempt, watch: Watch) -> None:
+        self.handler = handler
+        self.attempt = attempt
+        self.watch = watch
+        self.ended = watch.begin(attempt.timeout)
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        self.watch.settle(self.ended, _STOPPED)
+
+    def call(self) -> None:
+        """In a thread."""
+        job_id.set(self.attempt.job_id)
+        self.watch.settle(self.ended, call_handler(self.handler, _job(self.attempt)))
+
+    async def call_async(self) -> None:
+        """In the handlers' loop."""
+        job_id.set(self.attempt.job_id)
+        self.watch.settle(self.ended, await call_async_handler(self.handler, _job(self.attempt)))
 
 
 class HandlerLoop:
@@ -106,26 +129,31 @@ class HandlerLoop:
             loop.run_until_complete(asyncio.wait(left))
         loop.close()
 
-    def submit(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
-        """Run it; the answer is what cancels it, from any thread."""
-        loop = self._loop
-        if loop is None:
+    def submit(self, run: _Run) -> None:
+        if self._loop is None:
             raise RuntimeError("the loop was not started")
-        task: asyncio.Task[None] | None = None
+        self._inbox.post(self._begin, run)
 
-        def begin() -> None:
-            nonlocal task
-            task = loop.create_task(coroutine)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def cancel(self, run: _Run) -> None:
+        """From any thread."""
+        self._inbox.post(self._cancel, run)
 
-        def cancel() -> None:
-            if task is not None:
-                task.cancel()
+    def _begin(self, run: _Run) -> None:
+        run.task = asyncio.get_running_loop().create_task(self._call(run))
+        self._tasks.add(run.task)
 
-        inbox = self._inbox
-        inbox.post(begin)
-        return lambda: inbox.post(cancel)
+    def _cancel(self, run: _Run) -> None:
+        if run.task is not None:
+            # One that has not begun yet ends without a step of `_call`.
+            run.task.add_done_callback(self._tasks.discard)
+            run.task.cancel()
+
+    async def _call(self, run: _Run) -> None:
+        try:
+            await run.call_async()
+        finally:
+            # Here, because a callback of the task would be a turn of the loop for each job.
+            self._tasks.discard(asyncio.current_task())
 
 
 class _Thread:
@@ -169,51 +197,42 @@ class ThreadSlot:
         if handler is None:
             raise RuntimeError("the slot was not started")
         watch = self._handlers.watch(asyncio.get_running_loop())
-        ended = watch.begin(attempt.timeout)
-        settle = partial(watch.settle, ended)
-        attempt.control.on_stop(partial(settle, Stopped()))
-        leave = (self._start_task if self._is_async else self._start_thread)(handler, attempt, settle)
+        run = _Run(handler, attempt, watch)
+        control = attempt.control
+        control.on_stop(run.stop)
+        if self._is_async:
+            self._handlers.submit(run)
+        else:
+            self._start_thread(run)
         try:
-            outcome = await ended
+            outcome = await run.ended
         finally:
-            watch.end(ended)
-            attempt.control.on_stop(None)
-        if outcome is None or isinstance(outcome, Stopped):
-            attempt.control.cancelled.set()
-            leave()
+            watch.end(run.ended)
+            control.on_stop(None)
+        if outcome is None or outcome is _STOPPED:
+            control.cancelled.set()
+            if self._is_async:
+                self._handlers.cancel(run)
+            else:
+                self._leave_thread()
         if outcome is None:
             what = "task was cancelled" if self._is_async else "thread cannot be ended and was left behind"
             return Failed("Timeout", f"the handler ran longer than {attempt.timeout:g} s; its {what}")
         return outcome
 
     async def close(self) -> None:
-        if self._thread is not None:
-            self._thread.end()
-            self._thread = None
+        self._leave_thread()
         self._handlers.stop()
 
-    def _start_thread(self, handler: Handler, attempt: Attempt, settle: Settle) -> Callable[[], object]:
+    def _start_thread(self, run: _Run) -> None:
         if self._thread is None:
             self._thread = _Thread()
-
-        def work() -> None:
-            job_id.set(attempt.job_id)
-            settle(call_handler(handler, _job(attempt)))
-
-        self._thread.run(work)
-        return self._leave_thread
+        self._thread.run(run.call)
 
     def _leave_thread(self) -> None:
         if self._thread is not None:
             self._thread.end()
             self._thread = None
-
-    def _start_task(self, handler: Handler, attempt: Attempt, settle: Settle) -> Callable[[], object]:
-        async def work() -> None:
-            job_id.set(attempt.job_id)
-            settle(await call_async_handler(handler, _job(attempt)))
-
-        return self._handlers.submit(work())
 
 
 def _job(attempt: Attempt) -> Job:

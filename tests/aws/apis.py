@@ -53,7 +53,11 @@ class Waiting:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._inner, name)
-        return lambda *args, **kwargs: self._loop.run_until_complete(method(*args, **kwargs))
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await method(*args, **kwargs)
+
+        return lambda *args, **kwargs: self._loop.run_until_complete(call(*args, **kwargs))
 
 
 @contextmanager

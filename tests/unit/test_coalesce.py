@@ -56,7 +56,7 @@ def test_while_calls_are_under_way_the_rest_collects_and_a_full_batch_goes_out()
         double: Coalescer[int, int] = Coalescer(sender, most=3)
         tasks = []
         for number in range(7):
-            tasks.append(asyncio.create_task(double(number)))
+            tasks.append(asyncio.ensure_future(double(number)))
             for _ in range(5):
                 await asyncio.sleep(0)
         # Two that are not full are under way, so the others waited until they were three.
@@ -102,7 +102,7 @@ def test_one_who_leaves_costs_the_others_nothing() -> None:
         sender = Sender()
         sender.gate.clear()
         double: Coalescer[int, int] = Coalescer(sender, most=4)
-        leaves, stays = asyncio.create_task(double(1)), asyncio.create_task(double(2))
+        leaves, stays = asyncio.ensure_future(double(1)), asyncio.ensure_future(double(2))
         await asyncio.sleep(0.001)
         leaves.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -117,9 +117,9 @@ def test_lingering_it_waits_for_company() -> None:
     async def work() -> None:
         sender = Sender()
         double: Coalescer[int, int] = Coalescer(sender, most=3, linger=0.02)
-        first = asyncio.create_task(double(1))
+        first = asyncio.ensure_future(double(1))
         await asyncio.sleep(0.001)
-        second = asyncio.create_task(double(2))
+        second = asyncio.ensure_future(double(2))
         assert await asyncio.gather(first, second) == [2, 4]
         assert sender.batches == [[1, 2]]
 
@@ -140,7 +140,7 @@ def test_calls_that_hang_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatc
         same: Coalescer[int, int] = Coalescer(send, most=3)
         stuck = []
         for number in range(2):
-            stuck.append(asyncio.create_task(same(number)))
+            stuck.append(asyncio.ensure_future(same(number)))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert await asyncio.wait_for(same(2), 10) == 2

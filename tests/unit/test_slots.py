@@ -259,7 +259,7 @@ class Runs:
             max_attempts=3,
             content_type="text/plain",
             payload=payload,
-            directory=self._directory / str(next(self._numbers)),
+            folder=str(self._directory / str(next(self._numbers))),
             timeout=timeout,
             on_progress=lambda fraction, message: self.progress.append((fraction, message)),
             control=self.control,

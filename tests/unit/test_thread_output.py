@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from asyncjobs.worker.logs import Log
 
@@ -58,3 +60,19 @@ def test_what_the_loop_said_first_stands_first():
         "handling",
         "succeeded",
     ]
+
+
+def test_what_orjson_refuses_is_said_all_the_same():
+    """The name of a file that is no UTF-8 has lone surrogates; a number of Python's may be of any size."""
+    stream = io.StringIO()
+    Log(stream).warning("caf\udce9 é", number=2**70, other=Path("a"))
+    line = json.loads(stream.getvalue())
+    assert (line["message"], line["number"], line["other"]) == ("caf\udce9 é", 2**70, "a")
+
+
+def test_the_log_is_utf_8_whatever_the_locale():
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1", "ASYNCJOBS_CONCURRENCY": "viele ☃"}
+    command = [sys.executable, "-m", "asyncjobs.worker"]
+    done = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
+    said = [json.loads(line)["message"] for line in done.stdout.decode("utf-8").splitlines()]
+    assert any("viele ☃" in message for message in said), said
