@@ -92,11 +92,10 @@ class Stack:
         return found
 
     def ended(self, job_id: str, seconds: float = 90) -> dict[str, Any]:
-        def over() -> dict[str, Any] | None:
-            job = self.job(job_id)
-            return job if job["status"] in ("SUCCEEDED", "FAILED") else None
-
-        return until(over, seconds)
+        """The job when it has succeeded; one process looks until then."""
+        followed = self.run("status", job_id, "--follow", "--timeout", str(seconds), "--json").stdout
+        found: dict[str, Any] = json.loads(followed.splitlines()[-1])
+        return found
 
     @property
     def info(self) -> EngineInfo:
