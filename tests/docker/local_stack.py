@@ -179,8 +179,10 @@ class Stack:
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    deadline = time.monotonic() + seconds
+    deadline, began = time.monotonic() + seconds, time.monotonic()
     while not (value := condition()):
         assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
+        # Many looks are a process: half of the time is left to what is waited for.
+        time.sleep(max(0.1, time.monotonic() - began))
+        began = time.monotonic()
     return value
