@@ -92,11 +92,10 @@ class Stack:
         return found
 
     def ended(self, job_id: str, seconds: float = 90) -> dict[str, Any]:
-        def over() -> dict[str, Any] | None:
-            job = self.job(job_id)
-            return job if job["status"] in ("SUCCEEDED", "FAILED") else None
-
-        return until(over, seconds)
+        """The job when it has succeeded; one process looks until then."""
+        followed = self.run("status", job_id, "--follow", "--timeout", str(seconds), "--json").stdout
+        found: dict[str, Any] = json.loads(followed.splitlines()[-1])
+        return found
 
     @property
     def info(self) -> EngineInfo:
@@ -180,8 +179,10 @@ class Stack:
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    deadline = time.monotonic() + seconds
+    deadline, began = time.monotonic() + seconds, time.monotonic()
     while not (value := condition()):
         assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
+        # Many looks are a process: half of the time is left to what is waited for.
+        time.sleep(max(0.1, time.monotonic() - began))
+        began = time.monotonic()
     return value

@@ -73,6 +73,11 @@ def http() -> Iterator[urllib3.PoolManager]:
 
 
 @pytest.fixture(scope="module")
-def api(stack: Stack) -> tuple[str, dict[str, str]]:
-    info = stack.json("info", "--show-key")
+def info(stack: Stack) -> Any:
+    """With the key. It asks all of AWS's services, which takes a process a second."""
+    return stack.json("info", "--show-key")
+
+
+@pytest.fixture(scope="module")
+def api(info: Any) -> tuple[str, dict[str, str]]:
     return info["apiUrl"], {"x-api-key": info["apiKey"]}

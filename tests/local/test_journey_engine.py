@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -69,8 +70,8 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path: Path):
     assert not (dry.state / "stacks").exists()
 
 
-def test_info_masks_the_key(stack: Stack):
-    shown, masked = stack.json("info", "--show-key"), stack.json("info")
+def test_info_masks_the_key(stack: Stack, info: Any):
+    shown, masked = info, stack.json("info")
     assert masked["apiKey"] != shown["apiKey"]
     assert {"stack", "target", "account", "region", "apiUrl", "queueUrl", "deadLetterQueueUrl", "table"} <= set(shown)
     assert {"bucket", "repository", "cluster", "service", "logGroup"} <= set(shown)
@@ -90,8 +91,7 @@ def test_the_page_is_served_and_the_document_is_openapi(api: tuple[str, dict[str
     assert "amazonaws" not in json.dumps(document)
 
 
-def test_a_person_with_a_browser(stack: Stack):
-    info = stack.json("info", "--show-key")
+def test_a_person_with_a_browser(info: Any):
     with launch_chromium() as browser:
         page = browser.new_page()
         result = drive_page(page, f"{info['apiUrl']}/", info["apiKey"], "typed into the page")

@@ -242,10 +242,9 @@ def test_the_same_id_twice_is_one_job(stack: Stack):
     assert stack.json("status", job_id) == first
 
 
-def test_a_big_result_with_only_url_and_key(stack: Stack, tmp_path: Path):
+def test_a_big_result_with_only_url_and_key(stack: Stack, info: Any, tmp_path: Path):
     job_id = stack.submit("file")
     stack.run("status", job_id, "--follow")
-    info = stack.json("info", "--show-key")
     done = subprocess.run(
         [sys.executable, "-m", "asyncjobs", "result", job_id, "-o", "out.bin", "--json"],
         cwd=tmp_path,
