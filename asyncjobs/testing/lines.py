@@ -18,7 +18,8 @@ class Lines(Log):
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._text.getvalue().splitlines()]
+        # Not splitlines(), which would also break a line at U+2028 and the like within it.
+        return [json.loads(line) for line in self._text.getvalue().split("\n")[:-1]]
 
     def messages(self, level: str = "") -> list[str]:
         return [line["message"] for line in self.lines if not level or line["level"] == level]

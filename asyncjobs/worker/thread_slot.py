@@ -127,6 +127,7 @@ class HandlerLoop:
             task.cancel()
         if left:
             loop.run_until_complete(asyncio.wait(left))
+            self._tasks.difference_update(left)
         loop.close()
 
     def submit(self, run: _Run) -> None:

@@ -192,7 +192,7 @@ class WorkerProcess:
     @property
     def log(self) -> list[dict[str, Any]]:
         """Its log so far: every line is one JSON object."""
-        return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in self._log.read_text().split("\n")[:-1]]
 
     def said(self, job_id: str) -> list[str]:
         return [line["message"] for line in self.log if line.get("jobId") == job_id]

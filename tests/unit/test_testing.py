@@ -69,6 +69,15 @@ def test_what_fails_is_tried_again_and_keeps_its_last_error() -> None:
     assert [line for line in done.log if "Traceback" in line.get("traceback", "")]
 
 
+def test_what_fails_may_say_anything() -> None:
+    """Line separators of Unicode's are none of the log's."""
+
+    def handle(job: Job) -> None:
+        raise ValueError("a\u2028b\x85c")
+
+    assert run(handle, b"").error == {"type": "ValueError", "message": "a\u2028b\x85c"}
+
+
 def test_one_that_works_the_second_time_has_no_error_left() -> None:
     def handle(job: Job) -> int:
         if job.attempt == 1:
