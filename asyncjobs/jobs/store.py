@@ -55,7 +55,6 @@ def _number(value: int) -> dict[str, Any]:
     return {"N": str(value)}
 
 
-@lru_cache(maxsize=64)
 def _time(epoch_ms: int) -> dict[str, Any]:
     return {"S": iso_time(epoch_ms)}
 
@@ -103,8 +102,8 @@ class DynamoJobStore:
         """
         token, now = self._new_token(), self._now_ms()
         if likely_new and generation == 1 and self._writer.coalesces:
-            item = self._new_item(job, token, now)
-            if isinstance(await self._writer.insert(item), Written):
+            made = await self._writer.insert(job.job_id, self._first_claim(job, token, now))
+            if isinstance(made, Written):
                 return Claimed(Lease(job.job_id, token, 1, 1), job)
         free = f"{_NEW_OR_FREE if generation == 1 else _FREE} AND {_SAME_GENERATION} AND {_ATTEMPTS_LEFT}"
         old = await self._write_with_payload(job, free, lambda: self._claim_update(job, token, now, generation))
@@ -186,11 +185,10 @@ class DynamoJobStore:
             return await self._writer.write(job.job_id, update(), condition, new=True)
         return old
 
-    def _new_item(self, job: NewJob, token: str, now: int) -> dict[str, Any]:
-        """The record that a first claim makes."""
+    def _first_claim(self, job: NewJob, token: str, now: int) -> dict[str, Any]:
+        """The record that it makes, without its key."""
         kind = "payloadLocation" if isinstance(job.payload, Location) else "payload"
         return {
-            "jobId": {"S": job.job_id},
             **self._start(job.job_id, token, now),
             **self._description(job, 1),
             "attempt": _number(1),

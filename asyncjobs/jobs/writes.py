@@ -51,7 +51,7 @@ class Update:
     """What a write changes; values are in DynamoDB's wire form.
 
     Args:
-        sets: New values, by attribute; the key may be among them.
+        sets: New values, by attribute.
         removes: Attributes.
         given: What the condition compares with besides, by placeholder.
         once: Values of attributes that are kept where they are there already.
@@ -77,7 +77,7 @@ class Update:
     @property
     def expression(self) -> str:
         # Every name goes through a placeholder: `status`, `error` and `result` are or may become reserved words.
-        changes = [f"#{name} = :{name}" for name in self.sets if name != "jobId"]
+        changes = [f"#{name} = :{name}" for name in self.sets]
         changes += [f"#{name} = if_not_exists(#{name}, :{name})" for name in self.once]
         changes += [f"#{name} = if_not_exists(#{name}, :zero) + :one" for name in (self.counts,) if name]
         remove = f" REMOVE {', '.join(f'#{name}' for name in self.removes)}" if self.removes else ""
@@ -87,8 +87,7 @@ class Update:
     def values(self) -> dict[str, Any]:
         """All that an UpdateItem needs, by placeholder."""
         counted = {"zero": {"N": "0"}, "one": {"N": "1"}} if self.counts else {}
-        values = {**self.sets, **self.once, **self.given, **counted}
-        return {f":{name}": value for name, value in values.items() if name != "jobId"}
+        return {f":{name}": value for name, value in {**self.sets, **self.once, **self.given, **counted}.items()}
 
 
 @dataclass(slots=True)
@@ -134,12 +133,12 @@ class Writer:
         parameters = [*update.sets.values(), {"S": job_id}, *[given[name] for name in names]]
         return self._batch(_Entry(statement, parameters, job_id, update, condition))
 
-    def insert(self, item: dict[str, Any]) -> Awaitable[Written | Refused]:
+    def insert(self, job_id: str, attributes: dict[str, Any]) -> Awaitable[Written | Refused]:
         """Make a record that is not there yet; refused, it does not say what is there."""
-        statement = _insert_statement(self._table, tuple(item))
+        statement = _insert_statement(self._table, ("jobId", *attributes))
+        parameters = [{"S": job_id}, *attributes.values()]
         # By itself it would be an UpdateItem, which is all that a worker's role allows.
-        update = Update(item)
-        return self._batch(_Entry(statement, list(item.values()), item["jobId"]["S"], update, _NOT_THERE))
+        return self._batch(_Entry(statement, parameters, job_id, Update(attributes), _NOT_THERE))
 
     async def _send(self, entries: Sequence[_Entry]) -> list[Written | Refused | Exception]:
         if len(entries) >= self._coalesce and self.coalesces:

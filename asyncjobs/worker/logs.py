@@ -65,17 +65,16 @@ class Log:
         if None in fields.values():
             fields = {key: value for key, value in fields.items() if value is not None}
         text = _encode({**line, **fields})
-        if self._loop is not None and self._thread == threading.get_ident():
-            if self._error is not None:
-                raise self._error
-            self._pending.append(text)
-            if not self._turn:
-                self._turn = True
-                self._loop.call_soon(self._flush_turn)
-        else:
+        loop = self._loop if self._thread == threading.get_ident() else None
+        if loop is not None and self._error is not None:
+            raise self._error
+        self._pending.append(text)
+        if loop is None:
             # After what the loop said before, such as that this job has started.
-            self._pending.append(text)
             self.flush()
+        elif not self._turn:
+            self._turn = True
+            loop.call_soon(self._flush_turn)
 
     def flush(self) -> None:
         """Write what is pending."""

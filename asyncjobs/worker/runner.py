@@ -193,21 +193,20 @@ class Runner:
         await self._insist(self._queue.show_in, message, seconds)
         return f"to be tried again in {seconds} s"
 
-    async def _write(self, held: Held, end: Callable[P, Awaitable[None]], *args: P.args, **none: P.kwargs) -> None:
+    async def _write(self, held: Held, end: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """End the lease in the record, and only then its heartbeat, which would hide the message again."""
         held.ending, held.progress = True, None
-        await self._insist(end, *args, **none)
+        await self._insist(end, *args, **kwargs)
         await self._keeper.release(held)
 
     async def _insist(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Work is not lost to a passing failure of AWS; what AWS refuses for good holds no slot."""
-        deadline = 0.0
+        deadline = time.monotonic() + RECORD_SECONDS
         pause = 0.5
         while True:
             try:
                 return await call(*args, **kwargs)
             except Exception as error:
-                deadline = deadline or time.monotonic() + RECORD_SECONDS
                 if not is_passing(error) or time.monotonic() > deadline:
                     raise
             await self._sleep(pause + random.uniform(0, 0.5))

@@ -154,7 +154,7 @@ class HandlerLoop:
             await run.call_async()
         finally:
             # Here, because a callback of the task would be a turn of the loop for each job.
-            self._tasks.discard(asyncio.current_task())
+            self._tasks.discard(run.task)
 
 
 class _Thread:

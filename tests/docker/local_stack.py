@@ -179,10 +179,11 @@ class Stack:
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    deadline, began = time.monotonic() + seconds, time.monotonic()
-    while not (value := condition()):
+    deadline = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
         assert time.monotonic() < deadline, "did not happen in time"
         # Many looks are a process: half of the time is left to what is waited for.
         time.sleep(max(0.1, time.monotonic() - began))
-        began = time.monotonic()
-    return value
